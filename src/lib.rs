@@ -1,1 +1,11 @@
 //! mapscope: see inside Go maps from the debugger.
+//!
+//! Data flows one way: [`memory`] (bytes of a core, a process, a remote target) -> [`binary`] (ELF,
+//! DWARF, build info) -> [`types`] (one Go type graph) -> [`map`] (decoded buckets and groups) -> answer.
+//! [`session`] ties them together; nothing here knows which debugger it serves.
+
+pub mod error;
+pub mod memory;
+pub mod types;
+
+pub use error::{Error, Result};

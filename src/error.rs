@@ -1,0 +1,59 @@
+//! Every way an answer can fail, each as one sentence that says what was wrong and what to do.
+
+use crate::memory::MemoryError;
+
+/// The crate's result type.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in the words shown to the user.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Target memory could not be read.
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
+    /// A file could not be opened or mapped.
+    #[error("cannot open {path}: {reason}")]
+    File { path: String, reason: String },
+    /// The executable, core or its debug information is not what it should be.
+    #[error("{0}")]
+    Binary(String),
+    /// The type graph lacks or contradicts something.
+    #[error("{0}")]
+    Type(String),
+    /// The map header or its buckets cannot be what they claim.
+    #[error("{0}")]
+    Map(String),
+    /// The user's expression, key literal or option makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Output could not be written.
+    #[error("cannot write {path}: {reason}")]
+    Output { path: String, reason: String },
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// A [`Error::File`] for `path`.
+    pub fn file(path: impl AsRef<std::path::Path>, reason: impl std::fmt::Display) -> Error {
+        Error::File { path: path.as_ref().display().to_string(), reason: reason.to_string() }
+    }
+}
+
+/// How long work reports progress and learns that the user pressed Ctrl-C.
+///
+/// Every loop over target memory calls [`Watch::tick`] at least every few thousand entries.
+pub trait Watch: Send + Sync {
+    /// `done` of `total` units (0 when unknown) are finished; an error stops the work.
+    fn tick(&self, done: u64, total: u64) -> Result<()>;
+}
+
+/// A [`Watch`] that never interrupts and shows nothing.
+pub struct Quiet;
+
+impl Watch for Quiet {
+    fn tick(&self, _done: u64, _total: u64) -> Result<()> {
+        Ok(())
+    }
+}
