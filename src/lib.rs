@@ -4,6 +4,7 @@
 //! DWARF, build info) -> [`types`] (one Go type graph) -> [`map`] (decoded buckets and groups) -> answer.
 //! [`session`] ties them together; nothing here knows which debugger it serves.
 
+pub mod binary;
 pub mod error;
 pub mod memory;
 pub mod types;

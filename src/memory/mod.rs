@@ -2,6 +2,14 @@
 //!
 //! Only 64-bit little-endian targets (amd64, arm64) are read; the binary layer refuses others.
 
+mod core;
+mod debugger;
+mod process;
+
+pub use core::{CoreMemory, Thread};
+pub use debugger::DebuggerMemory;
+pub use process::ProcessMemory;
+
 use std::borrow::Cow;
 use std::fmt;
 

@@ -1,0 +1,93 @@
+//! What an ELF file says of itself: sections, segments, symbols and the IDs that tell builds apart.
+
+use crate::{Error, Result};
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::LittleEndian;
+use std::fmt;
+use std::path::Path;
+
+/// A file mapped read-only for as long as the session lives.
+///
+/// A file that is truncated by somebody while it is mapped raises SIGBUS on access, as in every debugger.
+pub fn map_file(path: &Path) -> Result<memmap2::Mmap> {
+    let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
+    // SAFETY: the mapping is read-only and private; we only ever read it as bytes.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::file(path, e))
+}
+
+/// The IDs that linkers leave in a binary's notes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildIds {
+    /// `.note.gnu.build-id`, raw bytes (Go's own linker writes it from 1.24 on).
+    pub gnu: Option<Vec<u8>>,
+    /// `.note.go.buildid`, text.
+    pub go: Option<String>,
+}
+
+impl BuildIds {
+    /// Whether both know an ID of the same kind; `Some(false)` proves two different builds.
+    pub fn same_build(&self, other: &BuildIds) -> Option<bool> {
+        match (&self.gnu, &other.gnu, &self.go, &other.go) {
+            (Some(a), Some(b), _, _) => Some(a == b),
+            (_, _, Some(a), Some(b)) => Some(a == b),
+            _ => None,
+        }
+    }
+
+    /// Whether any ID is known.
+    pub fn is_empty(&self) -> bool {
+        self.gnu.is_none() && self.go.is_none()
+    }
+}
+
+impl fmt::Display for BuildIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.gnu, &self.go) {
+            (Some(gnu), _) => gnu.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            (None, Some(go)) => f.write_str(go),
+            (None, None) => f.write_str("unknown"),
+        }
+    }
+}
+
+/// A parsed 64-bit little-endian ELF header.
+pub type Header = FileHeader64<LittleEndian>;
+
+/// The header of a 64-bit little-endian ELF file, or why it is not one that we read.
+pub fn header<'a>(data: &'a [u8], path: &Path) -> Result<&'a Header> {
+    let name = path.display();
+    if !data.starts_with(&elf::ELFMAG) {
+        return Err(Error::Binary(format!("{name} is not an ELF file")));
+    }
+    // EI_CLASS is ELFCLASS64, EI_DATA is ELFDATA2LSB.
+    match (data.get(4), data.get(5)) {
+        (Some(2), Some(1)) => {}
+        _ => {
+            return Err(Error::Binary(format!("{name} is not for a 64-bit little-endian machine; only those are read")))
+        }
+    }
+    Header::parse(data).map_err(|e| Error::Binary(format!("{name} has a broken ELF header: {e}")))
+}
+
+/// Go's note type for its build ID (src/cmd/internal/buildid/note.go, Go 1.19 to 1.27).
+const NT_GO_BUILDID: elf::NoteType = elf::NoteType(4);
+
+/// The build IDs in an ELF image's note segments. `data` may be the file, or just its first page(s) as
+/// found in memory: notes beyond it are not seen.
+pub fn build_ids(data: &[u8]) -> BuildIds {
+    let mut ids = BuildIds::default();
+    let Ok(header) = Header::parse(data) else { return ids };
+    let Ok(segments) = header.program_headers(LittleEndian, data) else { return ids };
+    for segment in segments {
+        let Ok(Some(mut notes)) = segment.notes(LittleEndian, data) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            match (note.name(), note.n_type(LittleEndian)) {
+                (b"GNU", elf::NT_GNU_BUILD_ID) => ids.gnu = Some(note.desc().to_vec()),
+                (b"Go", NT_GO_BUILDID) => ids.go = Some(String::from_utf8_lossy(note.desc()).into_owned()),
+                _ => {}
+            }
+        }
+    }
+    ids
+}

@@ -1,0 +1,3 @@
+//! What the executable says: ELF, DWARF.
+
+pub mod elf;
