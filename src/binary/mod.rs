@@ -1,3 +1,4 @@
 //! What the executable says: ELF, DWARF.
 
+pub mod dwarf;
 pub mod elf;
