@@ -6,6 +6,8 @@
 
 pub mod binary;
 pub mod error;
+pub mod layout;
+pub mod map;
 pub mod memory;
 pub mod types;
 

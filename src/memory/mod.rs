@@ -2,10 +2,12 @@
 //!
 //! Only 64-bit little-endian targets (amd64, arm64) are read; the binary layer refuses others.
 
+mod blocks;
 mod core;
 mod debugger;
 mod process;
 
+pub use blocks::{each_block, Block};
 pub use core::{CoreMemory, Thread};
 pub use debugger::DebuggerMemory;
 pub use process::ProcessMemory;

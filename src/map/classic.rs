@@ -1,0 +1,297 @@
+//! Classic maps: buckets of 8 slots, overflow chains, incremental evacuation.
+//!
+//! Source: src/runtime/map.go go1.19 to 1.23, src/runtime/map_noswiss.go go1.24 and 1.25.
+
+use super::{Cell, Findings, GoMap, Place, Slots, Survey};
+use crate::error::Watch;
+use crate::layout::{hmap, SLOTS};
+use crate::memory::{each_block, Block, Memory};
+use crate::{Error, Result};
+use byteorder::{ByteOrder, LittleEndian as LE};
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// What `runtime.hmap` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Live entries.
+    pub count: u64,
+    /// Bits of [`hmap`].
+    pub flags: u8,
+    /// log2 of the number of buckets.
+    pub b: u8,
+    /// Overflow buckets; approximate from B = 16 on.
+    pub noverflow: u16,
+    /// Hash seed.
+    pub hash0: u32,
+    /// Address of the buckets; 0 when none were allocated yet.
+    pub buckets: u64,
+    /// Address of the old buckets; 0 unless growing.
+    pub oldbuckets: u64,
+    /// Old buckets below this index are evacuated.
+    pub nevacuate: u64,
+}
+
+/// More buckets than this no address space holds (a bucket has at least 16 bytes).
+const MAX_B: u8 = 43;
+/// Buckets between two looks at the watch.
+const TICK: u64 = 1 << 14;
+
+impl Header {
+    /// Reads and checks the header at `address`.
+    pub fn read(memory: &dyn Memory, address: u64, slots: &Slots) -> Result<Header> {
+        let bytes = memory.array::<{ hmap::SIZE }>(address)?;
+        let header = Header {
+            count: LE::read_u64(&bytes[hmap::COUNT..]),
+            flags: bytes[hmap::FLAGS],
+            b: bytes[hmap::B],
+            noverflow: LE::read_u16(&bytes[hmap::NOVERFLOW..]),
+            hash0: LE::read_u32(&bytes[hmap::HASH0..]),
+            buckets: LE::read_u64(&bytes[hmap::BUCKETS..]),
+            oldbuckets: LE::read_u64(&bytes[hmap::OLDBUCKETS..]),
+            nevacuate: LE::read_u64(&bytes[hmap::NEVACUATE..]),
+        };
+        header.check(memory, address, slots)?;
+        Ok(header)
+    }
+
+    fn check(&self, memory: &dyn Memory, address: u64, slots: &Slots) -> Result<()> {
+        let refuse = |why: String| {
+            Err(Error::Map(format!(
+                "{address:#x} holds no sound map header ({why}); it was freed, overwritten or never a map"
+            )))
+        };
+        if self.b > MAX_B {
+            return refuse(format!("2^{} buckets", self.b));
+        }
+        if self.flags >= 16 {
+            return refuse(format!("unknown flags {:#x}", self.flags));
+        }
+        if self.buckets == 0 {
+            return match (self.count, self.oldbuckets) {
+                (0, 0) => Ok(()),
+                (0, _) => refuse("old buckets but no buckets".into()),
+                (count, _) => refuse(format!("count {count} but no buckets")),
+            };
+        }
+        if self.buckets % 8 != 0 || self.oldbuckets % 8 != 0 {
+            return refuse(format!("buckets at {:#x} are not aligned", self.buckets | self.oldbuckets));
+        }
+        if memory.u64(self.buckets).is_err() {
+            let last = self.buckets.saturating_add((self.bucket_count() - 1).saturating_mul(slots.size));
+            if memory.u64(last).is_err() {
+                let error = memory.u64(self.buckets).err().map(|e| e.to_string()).unwrap_or_default();
+                return refuse(format!("its buckets cannot be read: {error}"));
+            }
+        }
+        // 8 slots a bucket, plus overflow buckets that are each full when made: more than this is garbage.
+        if self.count > self.bucket_count().saturating_mul(1 << 16) {
+            return refuse(format!("count {} in 2^{} buckets", self.count, self.b));
+        }
+        Ok(())
+    }
+
+    /// Buckets in the current array.
+    pub fn bucket_count(&self) -> u64 {
+        1 << self.b
+    }
+
+    /// Whether entries are being moved from an old array.
+    pub fn is_growing(&self) -> bool {
+        self.oldbuckets != 0
+    }
+
+    /// Whether the growth keeps the number of buckets.
+    pub fn is_same_size_growth(&self) -> bool {
+        self.flags & hmap::SAME_SIZE_GROW != 0
+    }
+
+    /// Buckets in the old array.
+    pub fn old_bucket_count(&self) -> u64 {
+        if self.is_same_size_growth() || self.b == 0 {
+            self.bucket_count()
+        } else {
+            self.bucket_count() / 2
+        }
+    }
+
+    /// Calls `f` with every bucket of every chain: the old ones not yet evacuated, then the current ones.
+    pub fn each_bucket(
+        &self,
+        map: &GoMap<'_>,
+        watch: &dyn Watch,
+        findings: &mut Findings,
+        f: &mut dyn FnMut(&Cell<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        // A sound map grows before it has much more overflow than this; corrupt chains may cross and repeat.
+        let mut allowance = self.count.saturating_add(4 * self.bucket_count()).saturating_add(1 << 18);
+        let mut goes_on = true;
+        if self.is_growing() {
+            let array = Array { map, start: self.oldbuckets, count: self.old_bucket_count(), old: true };
+            goes_on = array.each_chain(watch, findings, &mut allowance, f)?;
+        }
+        if goes_on && self.buckets != 0 {
+            let array = Array { map, start: self.buckets, count: self.bucket_count(), old: false };
+            array.each_chain(watch, findings, &mut allowance, f)?;
+        }
+        Ok(())
+    }
+
+    /// Counts occupancy, chains and growth.
+    pub fn survey(&self, map: &GoMap<'_>, watch: &dyn Watch) -> Result<Survey> {
+        let mut survey =
+            Survey { buckets: Some(if self.buckets == 0 { 0 } else { self.bucket_count() }), ..Survey::default() };
+        let mut findings = Findings::default();
+        let (mut overflow, mut unevacuated, mut cells) = (0u64, 0u64, 0u64);
+        let histogram = &mut survey.histogram;
+        let live = &mut survey.live;
+        self.each_bucket(map, watch, &mut findings, &mut |cell| {
+            cells += 1;
+            *live += cell.live.count_ones() as u64;
+            if let Place::Bucket { old, overflow: depth, .. } = cell.place {
+                let depth = depth as usize;
+                overflow += (depth > 0) as u64;
+                unevacuated += (old && depth == 0) as u64;
+                if histogram.len() <= depth {
+                    histogram.resize(depth + 1, 0);
+                }
+                histogram[depth] += 1;
+                if depth > 0 {
+                    histogram[depth - 1] -= 1;
+                }
+            }
+            Ok(true)
+        })?;
+        survey.overflow_buckets = Some(overflow);
+        survey.capacity = cells * SLOTS as u64;
+        let arrays = survey.buckets.unwrap_or(0) + if self.is_growing() { self.old_bucket_count() } else { 0 };
+        survey.bytes = (arrays + overflow).saturating_mul(map.slots.size).saturating_add(hmap::SIZE as u64);
+        if self.flags & hmap::HASH_WRITING != 0 {
+            survey
+                .findings
+                .add(|| "a goroutine was writing to the map (hashWriting); entries may be half updated".into());
+        }
+        if self.is_growing() {
+            let old = self.old_bucket_count();
+            let evacuated = old.saturating_sub(unevacuated);
+            survey.growth = Some((old, evacuated));
+            let how = if self.is_same_size_growth() { "growing at the same size" } else { "growing" };
+            survey.findings.add(|| format!("{how}: {evacuated} of {old} old buckets evacuated"));
+        }
+        survey.findings.more += findings.more;
+        findings.sentences.into_iter().for_each(|sentence| survey.findings.add(|| sentence));
+        Ok(survey)
+    }
+}
+
+/// Whether a bucket with this first tophash, and with it its chain, has been evacuated.
+pub fn is_evacuated(first_tophash: u8) -> bool {
+    (hmap::EVACUATED_X..=hmap::EVACUATED_EMPTY).contains(&first_tophash)
+}
+
+/// Bit `i` set when tophash byte `i` is that of a live entry.
+pub fn live_mask(tophash: &[u8; SLOTS]) -> u8 {
+    (0..SLOTS).fold(0, |mask, i| mask | ((tophash[i] >= hmap::MIN_TOP_HASH) as u8) << i)
+}
+
+/// An array of buckets.
+struct Array<'m, 'a> {
+    map: &'m GoMap<'a>,
+    start: u64,
+    count: u64,
+    old: bool,
+}
+
+impl Array<'_, '_> {
+    fn name(&self) -> &'static str {
+        if self.old {
+            "old bucket"
+        } else {
+            "bucket"
+        }
+    }
+
+    /// Walks all chains; returns whether `f` wants to go on.
+    fn each_chain(
+        &self,
+        watch: &dyn Watch,
+        findings: &mut Findings,
+        allowance: &mut u64,
+        f: &mut dyn FnMut(&Cell<'_>) -> Result<bool>,
+    ) -> Result<bool> {
+        let size = self.map.slots.size;
+        let mut goes_on = true;
+        each_block(self.map.memory, self.start, size, 0..self.count, &mut |block| {
+            let (first, bytes) = match block {
+                Block::Present(first, bytes) => (first, bytes),
+                Block::Missing(range, error) => {
+                    findings.add(|| format!("{}s {} to {}: {error}", self.name(), range.start, range.end - 1));
+                    return Ok(true);
+                }
+            };
+            for (i, bucket) in bytes.chunks_exact(size as usize).enumerate() {
+                let index = first + i as u64;
+                if index % TICK == 0 {
+                    watch.tick(index, self.count)?;
+                }
+                if self.old && is_evacuated(bucket[0]) {
+                    continue;
+                }
+                goes_on = self.chain(index, bucket, findings, allowance, f)?;
+                if !goes_on {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(goes_on)
+    }
+
+    /// Walks one chain from its first bucket.
+    fn chain(
+        &self,
+        index: u64,
+        first: &[u8],
+        findings: &mut Findings,
+        allowance: &mut u64,
+        f: &mut dyn FnMut(&Cell<'_>) -> Result<bool>,
+    ) -> Result<bool> {
+        let size = self.map.slots.size;
+        let mut address = self.start + index * size;
+        let mut bucket = Cow::Borrowed(first);
+        let mut overflow = 0;
+        let mut seen: Option<HashSet<u64>> = None;
+        loop {
+            let mut tophash = [0; SLOTS];
+            tophash.copy_from_slice(&bucket[..SLOTS]);
+            let place = Place::Bucket { old: self.old, index, overflow };
+            if !f(&Cell { place, address, bytes: &bucket, live: live_mask(&tophash) })? {
+                return Ok(false);
+            }
+            let next = LE::read_u64(&bucket[size as usize - 8..]);
+            if next == 0 {
+                return Ok(true);
+            }
+            let seen = seen.get_or_insert_with(HashSet::new);
+            seen.insert(address);
+            if seen.contains(&next) {
+                findings.add(|| format!("overflow chain of {} {index} returns to itself at {next:#x}", self.name()));
+                return Ok(true);
+            }
+            if *allowance == 0 {
+                findings.add(|| format!("overflow chain of {} {index} is longer than the map can need", self.name()));
+                return Ok(true);
+            }
+            *allowance -= 1;
+            overflow += 1;
+            bucket = match self.map.memory.bytes(next, size as usize) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    findings.add(|| format!("overflow {overflow} of {} {index} at {next:#x}: {error}", self.name()));
+                    return Ok(true);
+                }
+            };
+            address = next;
+        }
+    }
+}
