@@ -6,9 +6,11 @@
 
 pub mod binary;
 pub mod error;
+pub mod expression;
 pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod session;
 pub mod types;
 
 pub use error::{Error, Result};
