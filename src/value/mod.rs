@@ -21,3 +21,6 @@ pub use json::{push_string as push_json_string, Json};
 pub use plan::{short_name, Plan};
 pub use sink::Sink;
 pub use time::GoTime;
+
+#[cfg(test)]
+mod tests;
