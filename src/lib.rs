@@ -12,5 +12,6 @@ pub mod map;
 pub mod memory;
 pub mod session;
 pub mod types;
+pub mod value;
 
 pub use error::{Error, Result};
