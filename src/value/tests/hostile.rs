@@ -125,11 +125,11 @@ fn word() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes_of_random_types(
-        choices in prop::collection::vec(any::<(u8, u8, u8)>(), 1..14),
+        choices in prop::collection::vec(any::<(u8, u8, u8)>(), 1..9),
         heap in prop::collection::vec(word(), 512),
         value in prop::collection::vec(word(), 64),
         cut in 0usize..600,
