@@ -31,10 +31,12 @@ impl CsvCell {
             Form::Time(offsets) if value.len() >= plan.size => {
                 walk::time(context, offsets, value).push_rfc3339(out);
             }
-            Form::String if value.len() == 16 => match walk::text(context, word_at(value, 0), word_at(value, 8)) {
-                Ok(bytes) if std::str::from_utf8(&bytes).is_ok() => push_cell(out, &bytes),
-                _ => return self.json(plan, context, value, out),
-            },
+            Form::String if value.len() == 16 => {
+                match walk::text(context, word_at(value, 0), word_at(value, 8), context.options.string_limit) {
+                    Ok(bytes) if std::str::from_utf8(&bytes).is_ok() => push_cell(out, &bytes),
+                    _ => return self.json(plan, context, value, out),
+                }
+            }
             _ => return self.json(plan, context, value, out),
         }
         Ok(())

@@ -204,12 +204,14 @@ fn direct(form: &Form, size: usize) -> Direct {
 pub fn short_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut word = 0;
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     let mut type_arguments = 0usize;
     for (at, c) in name.char_indices() {
         let keep_path = quoted || type_arguments > 0;
+        let literal = escaped;
+        escaped = quoted && c == '\\' && !escaped;
         match c {
-            '"' => quoted = !quoted,
+            '"' if !literal => quoted = !quoted,
             _ if quoted => {}
             // `G[` opens type arguments; `map[` and `[]` do not.
             '[' if keep_path || at > word && &name[word..at] != "map" => type_arguments += 1,

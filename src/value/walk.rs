@@ -133,7 +133,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
     }
 
     fn string(&mut self, plan: &Plan, address: u64, len: u64) {
-        match text(self.context, address, len) {
+        match text(self.context, address, len, self.context.options.string_limit) {
             Ok(bytes) => self.sink.string(plan, &bytes, len),
             Err(error) => self.sink.unreadable(&error),
         }
@@ -146,7 +146,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         if len > cap {
             return self.unreadable(&format_args!("a slice cannot have length {len} and capacity {cap}"));
         }
-        match text(self.context, address, len) {
+        match text(self.context, address, len, self.context.options.string_limit) {
             Ok(bytes) => self.sink.bytes(plan, &bytes, len),
             Err(error) => self.sink.unreadable(&error),
         }
@@ -390,12 +390,17 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
     }
 }
 
-/// The bytes of a string or `[]byte` up to the limit; its last byte must be readable too.
-pub(super) fn text<'c>(context: &'c Context<'_>, address: u64, len: u64) -> Result<Cow<'c, [u8]>, MemoryError> {
+/// The bytes of a string or `[]byte` up to `limit` (0: all); its last byte must be readable too.
+pub(super) fn text<'c>(
+    context: &'c Context<'_>,
+    address: u64,
+    len: u64,
+    limit: usize,
+) -> Result<Cow<'c, [u8]>, MemoryError> {
     if len == 0 {
         return Ok(Cow::Borrowed(b""));
     }
-    let shown = limited(len, context.options.string_limit);
+    let shown = limited(len, limit);
     if shown == len {
         // One read finds out whether all of it is there, unless the length is absurd.
         if let Some(bytes) = usize::try_from(len).ok().and_then(|len| context.memory.mapped(address, len)) {

@@ -70,7 +70,12 @@ impl FakeTypes {
     pub fn structure(&mut self, name: &str, size: u64, fields: &[(&str, u64, &str)]) -> TypeId {
         let fields = fields
             .iter()
-            .map(|(name, offset, ty)| Field { name: (*name).into(), offset: *offset, ty: self.get(ty), embedded: false })
+            .map(|(name, offset, ty)| Field {
+                name: (*name).into(),
+                offset: *offset,
+                ty: self.get(ty),
+                embedded: false,
+            })
             .collect();
         self.add(name, size, Kind::Struct, Shape::Struct(fields))
     }

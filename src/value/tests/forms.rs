@@ -132,12 +132,7 @@ fn every_kind_in_every_form() {
         ("main.T", words(&[1, 9, 2]), r#"{"A":1,"b":2}"#, "main.T{A:1, b:0x2}"),
         ("*int", words(&[0]), "null", "(*int)(nil)"),
         ("*int", words(&[HEAP]), r#"{"$ptr":"0xc0001000","$elem":7}"#, "&7"),
-        (
-            "*main.T",
-            words(&[HEAP + 0x200]),
-            r#"{"$ptr":"0xc0001200","$elem":{"A":1,"b":3}}"#,
-            "&main.T{A:1, b:0x3}",
-        ),
+        ("*main.T", words(&[HEAP + 0x200]), r#"{"$ptr":"0xc0001200","$elem":{"A":1,"b":3}}"#, "&main.T{A:1, b:0x3}"),
         (
             "*main.Node",
             words(&[HEAP]),
@@ -170,12 +165,7 @@ fn every_kind_in_every_form() {
             r#"[{"$type":"int","$value":7},{"$type":"main.UserID","$value":"hello"}]"#,
             r#"[]interface {}{7, main.UserID("hello")}"#,
         ),
-        (
-            "interface {}",
-            words(&[types.descriptor("int64"), HEAP]),
-            r#"{"$type":"int64","$value":7}"#,
-            "int64(7)",
-        ),
+        ("interface {}", words(&[types.descriptor("int64"), HEAP]), r#"{"$type":"int64","$value":7}"#, "int64(7)"),
         (
             "interface {}",
             words(&[types.descriptor("main.Box"), HEAP]),
@@ -220,7 +210,12 @@ fn every_kind_in_every_form() {
             r#"{"$time":"1885-01-01T00:00:03.000000005Z"}"#,
             "time.Date(1885, time.January, 1, 0, 0, 3, 5, time.UTC)",
         ),
-        ("time.Time", words(&[0, 0, 0]), r#"{"$time":"0001-01-01T00:00:00Z"}"#, "time.Date(1, time.January, 1, 0, 0, 0, 0, time.UTC)"),
+        (
+            "time.Time",
+            words(&[0, 0, 0]),
+            r#"{"$time":"0001-01-01T00:00:00Z"}"#,
+            "time.Date(1, time.January, 1, 0, 0, 0, 0, time.UTC)",
+        ),
     ];
     for mapped in [false, true] {
         memory.mapped = mapped;

@@ -3,6 +3,9 @@
 mod fake;
 mod forms;
 mod hostile;
+mod keys;
+mod patterns;
+mod speed;
 mod vectors;
 
 use super::{Context, CsvCell, GoSyntax, Json, Options};

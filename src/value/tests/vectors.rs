@@ -8,11 +8,16 @@ use crate::value::GoTime;
 const VECTORS: &str = include_str!("../testdata/vectors.tsv");
 
 /// The rows of one kind, and a floor on their number so that an empty table cannot pass.
-fn rows(kind: &str, at_least: usize) -> Vec<Vec<&'static str>> {
+pub(super) fn rows(kind: &str, at_least: usize) -> Vec<Vec<&'static str>> {
     let rows: Vec<Vec<&str>> =
         VECTORS.lines().map(|line| line.split('\t').collect()).filter(|row: &Vec<&str>| row[0] == kind).collect();
     assert!(rows.len() >= at_least, "{} rows of {kind}", rows.len());
     rows
+}
+
+/// The bytes that hexadecimal digits stand for.
+pub(super) fn hex(digits: &str) -> Vec<u8> {
+    (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
 }
 
 fn pushed(push: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -42,9 +47,7 @@ fn float32_as_go_writes_it() {
 #[test]
 fn strings_as_strconv_quotes_them() {
     for row in rows("str", 300) {
-        let bytes: Vec<u8> =
-            (0..row[1].len() / 2).map(|i| u8::from_str_radix(&row[1][2 * i..2 * i + 2], 16).unwrap()).collect();
-        assert_eq!(pushed(|out| push_go_string(out, &bytes)), row[2]);
+        assert_eq!(pushed(|out| push_go_string(out, &hex(row[1]))), row[2]);
     }
 }
 
