@@ -46,7 +46,7 @@ pub fn map_at(types: &dyn TypeSource, memory: &dyn Memory, location: Location) -
                     )))
                 }
             },
-            _ if ty.name == first.name => return Err(Error::Usage(format!("this is a {}, not a map", ty.name))),
+            _ if ty.name == first.name => return Err(Error::Usage(format!("this is of type {}, not a map", ty.name))),
             _ => return Err(Error::Usage(format!("this {} leads to a {}, not to a map", first.name, ty.name))),
         }
     }

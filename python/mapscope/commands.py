@@ -20,7 +20,7 @@ class Front:
     """What a verb needs from the debugger it runs in."""
 
     #: Setting name -> value; the debugger's own parameters override these.
-    settings = {"limit": 200, "string-limit": 200, "elements-limit": 100, "depth": 2, "style": True}
+    settings = {"limit": 200, "string-limit": 200, "elements-limit": 100, "depth": 3, "style": True}
 
     def session(self):
         """The native session on the current target."""

@@ -34,6 +34,14 @@ impl ProgramTypes {
         Ok(dwarf.variable(name)?.map(|v| (v.address.wrapping_add(self.program.bias), v.ty)))
     }
 
+    /// Names of the package variables that start with `start` and are maps, or pointers to maps.
+    pub fn map_variables(&self, start: &str) -> Vec<String> {
+        let Some(dwarf) = &self.program.dwarf else { return Vec::new() };
+        let is_map = |id: TypeId| self.load(id).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)));
+        let variables = dwarf.variables().filter(|v| v.name.starts_with(start) && is_map(v.ty));
+        variables.map(|v| v.name).collect()
+    }
+
     /// The field `name` of the struct type `ty`.
     pub fn field(&self, ty: TypeId, name: &str) -> Result<Option<(u64, TypeId)>> {
         let ty = self.load(ty)?;

@@ -166,7 +166,8 @@ impl<'t> Scanner<'t> {
         while let Some(&byte) = rest.get(len) {
             let exponent_sign = matches!(byte, b'+' | b'-') && len > 0 && !hex && matches!(rest[len - 1], b'e' | b'E');
             let part = byte.is_ascii_alphanumeric() && byte != b'i' || matches!(byte, b'.' | b'_');
-            if !part && !(exponent_sign && len > signed) {
+            let in_exponent = exponent_sign && len > signed;
+            if !part && !in_exponent {
                 break;
             }
             len += 1;

@@ -76,7 +76,7 @@ struct Walk<'c, 'a, 's, S> {
     /// Values that the current one lies in.
     nest: usize,
     /// Slices and maps being told, by address and type: meeting one again is a cycle.
-    open: Vec<(u64, TypeId)>,
+    open: Vec<(u64, TypeId, usize)>,
 }
 
 impl<S: Sink> Walk<'_, '_, '_, S> {
@@ -238,7 +238,8 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
 
     /// Notes that a slice or map is being told; tells the cycle and returns false when it already is.
     fn open(&mut self, address: u64, plan: &Plan) -> bool {
-        let this = (address, plan.ty().id);
+        // Below a followed pointer it may come again: the depth ends that cycle.
+        let this = (address, plan.ty().id, self.depth);
         if self.open.contains(&this) {
             self.unreadable(&format_args!("the {} at {address:#x} contains itself", plan.name()));
             return false;
