@@ -1,6 +1,6 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
-use crate::answer::{self, Format, PrintOptions, Show, SortBy};
+use crate::answer::{self, Format, KeyInput, PrintOptions, Show, SortBy};
 use crate::error::Watch;
 use crate::memory::{DebuggerMemory, Memory};
 use crate::session::{MapRef, Session};
@@ -329,6 +329,72 @@ impl PySession {
         })
     }
 
+    #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None, json, depth, string_limit, elements_limit, colour, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn get(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        key: Option<String>,
+        key_type: Option<String>,
+        key_bytes: Option<Vec<u8>>,
+        json: bool,
+        depth: usize,
+        string_limit: usize,
+        elements_limit: usize,
+        colour: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let show = show(json, colour, depth, string_limit, elements_limit);
+        let key = key_input(key, key_type, key_bytes);
+        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+            answer::get(session, map, &key, &show, watch, out)
+        })
+    }
+
+    /// Checks one map, or all package variables that are maps; returns whether something is wrong.
+    #[pyo3(signature = (map, *, name, json, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn check(
+        &self,
+        py: Python<'_>,
+        map: Option<&PyMap>,
+        name: String,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        let (session, map) = (Shared(&self.session), map.map(|map| map.0));
+        Output::open(write, output, progress)?.run(py, move |watch, out| {
+            let session = session.get();
+            let maps = match map {
+                Some(map) => vec![(name, map)],
+                None => session.all_maps(),
+            };
+            answer::check(session, &maps, json, watch, out)
+        })
+    }
+
+    /// Looks up one key: (elem type, elem address or None, elem in Go syntax).
+    #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None))]
+    fn lookup(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        key: Option<String>,
+        key_type: Option<String>,
+        key_bytes: Option<Vec<u8>>,
+    ) -> PyResult<(String, Option<u64>, String)> {
+        let (session, map) = (Shared(&self.session), map.0);
+        let key = key_input(key, key_type, key_bytes);
+        let show = show(false, false, 1, 0, 0);
+        let found = guarded(py, || answer::look_up(session.get(), map, &key, &show, &PyWatch::new(None)))?;
+        Ok((found.elem_type, found.elem_address, found.text))
+    }
+
     /// Writes all entries to `path`, then one line (or document) that says so to `write`.
     #[pyo3(signature = (map, *, path, depth, json, write, output, progress))]
     #[allow(clippy::too_many_arguments)]
@@ -409,6 +475,13 @@ impl PySession {
     ) -> PyResult<T> {
         let (session, map) = (Shared(&self.session), map.0);
         Output::open(write, output, progress)?.run(py, move |watch, out| answer(session.get(), map, watch, out))
+    }
+}
+
+fn key_input(key: Option<String>, key_type: Option<String>, key_bytes: Option<Vec<u8>>) -> KeyInput {
+    match key {
+        Some(text) => KeyInput::Literal(text),
+        None => KeyInput::Bytes { type_name: key_type.unwrap_or_default(), bytes: key_bytes.unwrap_or_default() },
     }
 }
 

@@ -3,6 +3,10 @@
 use crate::binary::elf;
 use crate::binary::program::Program;
 use crate::expression::{self, Location};
+use crate::layout::hash_state;
+use crate::map::hash::HashState;
+use crate::map::keys::Recipe;
+use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::GoMap;
 use crate::memory::{CoreMemory, Memory, ProcessMemory, Thread};
 use crate::types::{ProgramTypes, TypeId, TypeSource};
@@ -104,6 +108,91 @@ impl Session {
         self.types.by_name(name)?.ok_or_else(|| {
             Error::Type(format!("the program has no type {name}; spell it as Go does, e.g. 'map[string]*main.T'"))
         })
+    }
+
+    /// How the keys of `map` are hashed, read from its type descriptor's hasher and the process's hash state.
+    pub fn hasher(&self, map: &GoMap<'_>) -> Hasher {
+        match self.find_hasher(map) {
+            Ok(hasher) => hasher,
+            Err(error) => Hasher::Unknown(error.to_string()),
+        }
+    }
+
+    fn find_hasher(&self, map: &GoMap<'_>) -> Result<Hasher> {
+        let unknown = |why: String| Ok(Hasher::Unknown(why));
+        let Some(descriptor) = map.ty.descriptor else {
+            return unknown(format!("{} has no type descriptor that would name its hash function", map.ty.name));
+        };
+        let descriptors = self.types.descriptors()?;
+        let closure = descriptors.map(descriptor)?.hasher;
+        let code = self.memory.u64(closure)?;
+        let captured = self.memory.u64(closure.wrapping_add(8)).unwrap_or(0);
+        let Some(function) = self.types.function_name(code) else {
+            return unknown(format!("the hash function at {code:#x} has no name here"));
+        };
+        let go = descriptors.version.number();
+        let recipe = Recipe::of_hasher(&self.types, map.key.id, &function, captured, go)?;
+        match recipe {
+            Some(recipe) => Ok(Hasher::Known { state: Box::new(self.hash_state()?), recipe, function }),
+            None => unknown(format!("the hash function {function} is not known")),
+        }
+    }
+
+    /// All package variables that are maps, with their names.
+    pub fn all_maps(&self) -> Vec<(String, MapRef)> {
+        let mut maps: Vec<(String, MapRef)> = self
+            .types
+            .map_variables("")
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), self.resolve(&format!("'{name}'")).ok()?)))
+            .collect();
+        maps.sort_by(|a, b| a.0.cmp(&b.0));
+        maps
+    }
+
+    /// The thread that is inside a write to some map, in words; `None` when no thread's registers say so.
+    pub fn writer(&self) -> Option<String> {
+        self.threads.iter().find_map(|thread| {
+            let [pc, bp, g] = thread.pc_bp_g(self.types.program().is_arm())?;
+            let function = self.map_write_on_stack(pc, bp)?;
+            let goroutine = self.goid(g).map_or("a goroutine".to_string(), |goid| format!("goroutine {goid}"));
+            Some(format!("{goroutine} (thread {}) is inside {function}", thread.tid))
+        })
+    }
+
+    /// The map write among the innermost frames, by the chain of frame pointers.
+    fn map_write_on_stack(&self, pc: u64, bp: u64) -> Option<String> {
+        const WRITES: [&str; 3] = ["runtime.mapassign", "runtime.mapdelete", "runtime.mapclear"];
+        const FRAMES: usize = 16;
+        let (mut pc, mut bp) = (pc, bp);
+        for _ in 0..FRAMES {
+            let function = self.types.function_name(pc)?;
+            if WRITES.iter().any(|write| function.starts_with(write)) {
+                return Some(function);
+            }
+            pc = self.memory.u64(bp.checked_add(8)?).ok()?;
+            bp = self.memory.u64(bp).ok()?;
+        }
+        None
+    }
+
+    /// The goroutine ID in the `runtime.g` at this address.
+    fn goid(&self, g: u64) -> Option<u64> {
+        let ty = self.types.by_name("runtime.g").ok()??;
+        let (offset, _) = self.types.field(ty, "goid").ok()??;
+        self.memory.u64(g.checked_add(offset)?).ok()
+    }
+
+    /// The process's hash state.
+    pub fn hash_state(&self) -> Result<HashState> {
+        let program = self.types.program();
+        let go = program.version.as_ref().map(|v| v.number()).unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN);
+        let mut addresses = [0; 3];
+        for (address, name) in addresses.iter_mut().zip(hash_state::variables(go)) {
+            let found = self.types.variable(name)?;
+            *address = found.ok_or_else(|| Error::Map(format!("the program has no {name}, so no hash is known")))?.0;
+        }
+        read_hash_state(&*self.memory, addresses, program.is_arm(), go)
     }
 
     /// Reads the header of a map.

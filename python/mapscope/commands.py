@@ -30,8 +30,8 @@ class Front:
         """The map that an expression of this debugger leads to, as a native MapRef."""
         return self.session().resolve(expression)
 
-    def evaluate_key(self, expression, key_type):
-        """(type name, bytes) of a key given as an expression."""
+    def evaluate_key(self, expression):
+        """A key given as an expression: dict(key=literal), or dict(key_type=…, key_bytes=…)."""
         raise UsageError("--expr needs a debugger that can evaluate %r" % expression)
 
     def write(self, text):
@@ -197,8 +197,7 @@ def key_of(front, args):
         raise UsageError("give the key as a Go literal, or --expr EXPR")
     if args.expr is None:
         return dict(key=args.key)
-    type_name, data = front.evaluate_key(unquote(args.expr))
-    return dict(key_type=type_name, key_bytes=data)
+    return front.evaluate_key(unquote(args.expr))
 
 
 def _run_get(front, args):
@@ -242,6 +241,19 @@ def _run_export(front, args):
                            json=args.json, **output(front, args))
 
 
+def _check_options(parser):
+    parser.add_argument("map", metavar="MAP", nargs="?", help="an expression that yields a map, or 0xADDR with --type")
+    parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
+    parser.add_argument("--all", action="store_true", help="all package variables that are maps")
+
+
+def _run_check(front, args):
+    if args.all == (args.map is not None):
+        raise UsageError("give one MAP, or --all")
+    found = None if args.all else find_map(front, args)
+    return int(front.session().check(found, name=args.map or "", json=args.json, **output(front, args)))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -265,6 +277,12 @@ example:
 examples:
   gomap buckets main.cache
   gomap buckets main.cache 3-5""", _buckets_options, _run_buckets),
+    Verb("check", "Check every invariant of a map: counts, control bytes, each key where its hash says.", """\
+Exit status of the command-line form: 1 when something is wrong.
+
+examples:
+  gomap check main.cache
+  gomap check --all""", _check_options, _run_check, takes_map=False),
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:
   gomap export main.cache cache.jsonl""", _export_options, _run_export),

@@ -323,13 +323,13 @@ def _look_up(map_value, key_value):
 
 
 def _get(map_value, key_value):
-    answer = _look_up(map_value, key_value)
-    if not answer["found"]:
+    type_name, address, text = _look_up(map_value, key_value)
+    if address is None:
         return "absent"
-    type_ = _find_type(answer["elem_type"])
+    type_ = _find_type(type_name)
     if type_ is None:
-        return answer["text"]
-    return gdb.Value(answer["elem_address"]).cast(type_.pointer()).dereference()
+        return text
+    return gdb.Value(address).cast(type_.pointer()).dereference()
 
 
 def _find_type(name):
@@ -403,7 +403,7 @@ def register():
     _Function("gomap_len", "$gomap_len(m): the number of entries of a Go map.",
               lambda m: FRONT.session().count(FRONT.map_of(m)))
     _Function("gomap_get", "$gomap_get(m, k): the elem of key k in the Go map m.", _get)
-    _Function("gomap_has", "$gomap_has(m, k): whether the Go map m has key k.", lambda m, k: _look_up(m, k)["found"])
+    _Function("gomap_has", "$gomap_has(m, k): whether the Go map m has key k.", lambda m, k: _look_up(m, k)[1] is not None)
     gdb.pretty_printers.insert(0, _printer)
     _prefer_our_printer()
     gdb.events.new_objfile.connect(_prefer_our_printer)

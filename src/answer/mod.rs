@@ -2,13 +2,17 @@
 
 mod background;
 mod buckets;
+mod check;
 mod export;
+mod get;
 mod print;
 mod stats;
 
 pub use background::write_behind;
 pub use buckets::buckets;
+pub use check::{check, Named};
 pub use export::{export, Format};
+pub use get::{get, look_up, FoundElem, KeyInput};
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use stats::stats;
 

@@ -63,6 +63,12 @@ impl Program {
         Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, functions: OnceLock::new() })
     }
 
+    /// Whether it is for arm64; else it is for amd64.
+    pub fn is_arm(&self) -> bool {
+        let machine = elf::header(&self.file, &self.path).map(|h| h.e_machine(object::LittleEndian));
+        machine.is_ok_and(|machine| machine == object::elf::EM_AARCH64)
+    }
+
     /// The function of the symbol table that contains the run-time address `pc`.
     pub fn function_at(&self, pc: u64) -> Option<&Function> {
         let address = pc.wrapping_sub(self.bias);

@@ -64,3 +64,19 @@ pub mod swiss {
 
 /// Slots in a classic bucket and in a Swiss group (`MapBucketCount`, `MapGroupSlots`, Go 1.19 to 1.27).
 pub const SLOTS: usize = 8;
+
+/// Where the process keeps its hash state: variables of src/runtime/alg.go go1.19 to 1.26, of
+/// src/internal/runtime/maps/runtime_hash64.go and its neighbours go1.27.
+pub mod hash_state {
+    /// Name of the variables for a Go version: (AES usable, key schedule, hashkey).
+    pub fn variables(go: (u32, u32)) -> [&'static str; 3] {
+        match go >= (1, 27) {
+            true => [
+                "internal/runtime/maps.UseAeshash",
+                "internal/runtime/maps.aeskeysched",
+                "internal/runtime/maps.hashkey",
+            ],
+            false => ["runtime.useAeshash", "runtime.aeskeysched", "runtime.hashkey"],
+        }
+    }
+}

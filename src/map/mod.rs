@@ -1,6 +1,10 @@
 //! Decoding a map: its header, its buckets or groups, its entries, at every stage of growth.
 
+pub mod check;
 pub mod classic;
+pub mod hash;
+pub mod keys;
+pub mod lookup;
 pub mod swiss;
 
 use crate::error::Watch;

@@ -24,6 +24,18 @@ pub struct Thread {
     pub registers: Vec<u64>,
 }
 
+impl Thread {
+    /// Program counter, frame pointer and g: rip, rbp and r14 on amd64; pc, x29 and x28 on arm64.
+    pub fn pc_bp_g(&self, arm: bool) -> Option<[u64; 3]> {
+        let indices = if arm { [32, 29, 28] } else { [16, 4, 1] };
+        let mut values = [0; 3];
+        for (value, index) in values.iter_mut().zip(indices) {
+            *value = *self.registers.get(index)?;
+        }
+        Some(values)
+    }
+}
+
 /// A mapped file of the dumped process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileMapping {

@@ -1,0 +1,221 @@
+//! `gomap get`: one entry by its hash, and what kind of presence it has.
+
+use super::{head, head_text, place_json, place_text, write_error, Show, Values};
+use crate::error::Watch;
+use crate::map::keys::{KeyHash, Keys};
+use crate::map::lookup::{Hasher, Lookup};
+use crate::map::GoMap;
+use crate::session::{MapRef, Session};
+use crate::types::{GoType, Kind, Shape, TypeSource};
+use crate::value::{example, parse_key, Arena, Overlay};
+use crate::{Error, Result};
+use byteorder::{ByteOrder, LittleEndian as LE};
+use std::io::Write;
+
+/// A key as the user gave it.
+#[derive(Debug, Clone)]
+pub enum KeyInput {
+    /// A Go literal.
+    Literal(String),
+    /// Bytes of a value of the type with this name.
+    Bytes { type_name: String, bytes: Vec<u8> },
+}
+
+impl KeyInput {
+    /// The key's bytes for this map, and the memory that they point into.
+    pub fn lay_out(&self, map: &GoMap<'_>) -> Result<(Vec<u8>, Arena)> {
+        let key = &map.key;
+        match self {
+            KeyInput::Literal(text) => parse_key(map.types, key.id, text),
+            KeyInput::Bytes { type_name, bytes } => {
+                let wanted = map.types.by_name(type_name)?.and_then(|id| map.types.load(id).ok());
+                let fits = wanted.is_some_and(|ty| ty.kind == key.kind && ty.size == key.size);
+                match fits && bytes.len() as u64 == key.size {
+                    true => Ok((bytes.clone(), Arena::default())),
+                    false => Err(Error::Usage(format!(
+                        "the key is a {type_name}, but {} has keys of type {}, such as {}",
+                        map.ty.name,
+                        key.name,
+                        example(map.types, key)
+                    ))),
+                }
+            }
+        }
+    }
+}
+
+/// What an elem says to the code that reads it.
+pub fn presence(
+    types: &dyn TypeSource,
+    ty: &GoType,
+    elem: &[u8],
+    map_count: impl Fn(u64) -> Option<u64>,
+) -> &'static str {
+    let word = |at: usize| elem.get(at..at + 8).map(LE::read_u64).unwrap_or(0);
+    match (&ty.shape, ty.kind) {
+        (Shape::Slice(_), _) => match (word(0), word(8)) {
+            (0, _) => "nil",
+            (_, 0) => "empty",
+            _ => "present",
+        },
+        (Shape::Map(_), _) => match word(0) {
+            0 => "nil",
+            header if map_count(header) == Some(0) => "empty",
+            _ => "present",
+        },
+        (Shape::Pointer(_) | Shape::Chan(_) | Shape::Func | Shape::Interface { .. }, _) | (_, Kind::UnsafePointer) => {
+            match word(0) {
+                0 => "nil",
+                _ => "present",
+            }
+        }
+        _ if is_zero(types, ty, elem, 32) => "zero",
+        _ => "present",
+    }
+}
+
+/// Whether a value is its type's zero value, as `reflect.Value.IsZero` has it.
+fn is_zero(types: &dyn TypeSource, ty: &GoType, value: &[u8], nest: usize) -> bool {
+    if value.iter().all(|&byte| byte == 0) {
+        return true;
+    }
+    let part = |at: u64, ty: &GoType| value.get(at as usize..(at.saturating_add(ty.size)) as usize);
+    match &ty.shape {
+        _ if ty.kind == Kind::String => value.get(8..16).is_some_and(|len| LE::read_u64(len) == 0),
+        Shape::Struct(fields) if nest > 0 => fields.iter().filter(|f| &*f.name != "_").all(|field| {
+            types
+                .load(field.ty)
+                .is_ok_and(|ty| part(field.offset, &ty).is_some_and(|v| is_zero(types, &ty, v, nest - 1)))
+        }),
+        Shape::Array { elem, len } if nest > 0 => types.load(*elem).is_ok_and(|ty| {
+            (0..*len).all(|i| part(i * ty.size, &ty).is_some_and(|v| is_zero(types, &ty, v, nest - 1)))
+        }),
+        _ => false,
+    }
+}
+
+/// The elem that a lookup found, and its verdict.
+pub struct Present {
+    /// Its bytes.
+    pub elem: Vec<u8>,
+    /// `present`, `zero`, `nil` or `empty`.
+    pub verdict: &'static str,
+}
+
+/// Reads the elem of a found entry; `None` when nothing was found.
+pub fn read_found(session: &Session, map: &GoMap<'_>, lookup: &Lookup) -> Result<Option<Present>> {
+    let Some(found) = lookup.found else { return Ok(None) };
+    let elem = map.memory.bytes(found.elem_address, map.elem.size as usize)?.into_owned();
+    let map_count = |address| {
+        let inner = session.open(MapRef { address, ty: map.elem.id }).ok()?;
+        Some(inner.count())
+    };
+    let verdict = presence(map.types, &map.elem, &elem, map_count);
+    Ok(Some(Present { elem, verdict }))
+}
+
+/// Why a lookup could not go by hash, as a sentence for `state`.
+pub fn hash_notes(hasher: &Hasher, lookup: &Lookup) -> Vec<String> {
+    match (hasher, &lookup.hash) {
+        (Hasher::Unknown(why), _) => vec![format!("every key was compared, because no hash could be computed: {why}")],
+        (_, Some(KeyHash::Random)) => {
+            vec!["the key holds a NaN: each hash of it is another random number, so no lookup ever finds it".into()]
+        }
+        (_, Some(KeyHash::Unhashable(name))) => {
+            vec![format!("the program would panic: hash of unhashable type {name}")]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Shows the entry of one key.
+pub fn get(
+    session: &Session,
+    target: MapRef,
+    key: &KeyInput,
+    show: &Show,
+    watch: &dyn Watch,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let map = session.open(target)?;
+    let (bytes, arena) = key.lay_out(&map)?;
+    let overlay = Overlay::new(&arena, map.memory);
+    let keys = Keys::new(&overlay, map.types);
+    let hasher = session.hasher(&map);
+    let lookup = map.look_up(&hasher, &keys, &bytes, watch)?;
+    let present = read_found(session, &map, &lookup)?;
+    let verdict = present.as_ref().map_or("absent", |present| present.verdict);
+    let mut state = hash_notes(&hasher, &lookup);
+    state.extend_from_slice(&session.notes);
+    if map.address == 0 {
+        state.push("nil map".into());
+    }
+    let shown = GoMap { memory: &overlay, ..session.open(target)? };
+    let values = Values::of(&shown, show, watch)?;
+    let mut text = Vec::new();
+    values.write(&values.key, &Ok(&bytes), &mut text)?;
+    let mut elem = Vec::new();
+    if let Some(present) = &present {
+        values.write(&values.elem, &Ok(&present.elem), &mut elem)?;
+    }
+    let line = if show.json {
+        let mut line = format!("{{\"map\":{},\"key\":{}", head(&map, &state), String::from_utf8_lossy(&text));
+        line += &format!(",\"found\":{},\"verdict\":{:?}", present.is_some(), verdict);
+        if let Some(found) = lookup.found {
+            line += &format!(",\"elem\":{}", String::from_utf8_lossy(&elem));
+            line += &format!(",\"where\":{}", place_json(found.place, found.slot));
+        }
+        line + "}\n"
+    } else {
+        let key = String::from_utf8_lossy(&text);
+        let mut line = head_text(&map, &state);
+        match lookup.found {
+            None => line += &format!("  {key} is absent\n"),
+            Some(found) => {
+                let place = place_text(found.place);
+                line += &format!("  {key}: {}\n", String::from_utf8_lossy(&elem));
+                line += &format!("  {} ({place}, slot {})\n", in_words(verdict), found.slot);
+            }
+        }
+        line
+    };
+    out.write_all(line.as_bytes()).map_err(write_error)
+}
+
+fn in_words(verdict: &str) -> &'static str {
+    match verdict {
+        "zero" => "present with the zero value",
+        "nil" => "present and nil",
+        "empty" => "present, empty but not nil",
+        _ => "present",
+    }
+}
+
+/// One entry for a debugger's expression.
+#[derive(Debug, Clone)]
+pub struct FoundElem {
+    /// Name of the elem's type.
+    pub elem_type: String,
+    /// Address of the elem, when the key is there.
+    pub elem_address: Option<u64>,
+    /// The elem in Go syntax.
+    pub text: String,
+}
+
+/// Looks up one key.
+pub fn look_up(session: &Session, target: MapRef, key: &KeyInput, show: &Show, watch: &dyn Watch) -> Result<FoundElem> {
+    let map = session.open(target)?;
+    let (bytes, arena) = key.lay_out(&map)?;
+    let overlay = Overlay::new(&arena, map.memory);
+    let lookup = map.look_up(&session.hasher(&map), &Keys::new(&overlay, map.types), &bytes, watch)?;
+    let mut text = Vec::new();
+    if let Some(present) = read_found(session, &map, &lookup)? {
+        let values = Values::of(&map, show, watch)?;
+        values.write(&values.elem, &Ok(&present.elem), &mut text)?;
+    }
+    Ok(FoundElem {
+        elem_type: map.elem.name.to_string(),
+        elem_address: lookup.found.map(|found| found.elem_address),
+        text: String::from_utf8_lossy(&text).into_owned(),
+    })
+}

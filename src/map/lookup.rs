@@ -1,0 +1,285 @@
+//! Finding one key as the runtime would: by its hash, along the runtime's own path, in every state of growth.
+//!
+//! Sources: `mapaccess2` in src/runtime/map.go go1.19 to 1.23; `Map.getWithKey`, `table.getWithKey` in
+//! src/internal/runtime/maps go1.24 to 1.27.
+
+use super::classic::is_evacuated;
+use super::hash::HashState;
+use super::keys::{KeyHash, Keys, Recipe};
+use super::swiss::Table;
+use super::{Cell, GoMap, Header, Place};
+use crate::error::Watch;
+use crate::layout::{hmap, swiss, SLOTS};
+use crate::memory::Memory;
+use crate::{Error, Result};
+use byteorder::{ByteOrder, LittleEndian as LE};
+
+/// How keys of a map are hashed, or why that is not known.
+#[derive(Debug, Clone)]
+pub enum Hasher {
+    /// The target's state and the recipe of this map's hasher function, with its name.
+    Known { state: Box<HashState>, recipe: Recipe, function: String },
+    /// Every key has to be compared, because …
+    Unknown(String),
+}
+
+/// A slot that a lookup looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The bucket or group.
+    pub place: Place,
+    /// Its address.
+    pub address: u64,
+    /// The slot.
+    pub slot: usize,
+    /// Its tophash or control byte.
+    pub control: u8,
+    /// What came of it.
+    pub matched: Match,
+}
+
+/// How far a slot matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// The tophash or control byte differs: the key was not compared.
+    None,
+    /// The byte is equal, the key is not.
+    Byte,
+    /// The key is equal.
+    Key,
+}
+
+/// Where an entry lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The bucket or group.
+    pub place: Place,
+    /// The slot.
+    pub slot: usize,
+    /// Address of the stored key.
+    pub key_address: u64,
+    /// Address of the elem.
+    pub elem_address: u64,
+}
+
+/// What a lookup did and found.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// The hash; `None` when the hasher is unknown and every key was compared.
+    pub hash: Option<KeyHash>,
+    /// The map's seed.
+    pub seed: u64,
+    /// The slots looked at, in order.
+    pub path: Vec<Step>,
+    /// Why the runtime stops there.
+    pub stop: String,
+    /// The entry.
+    pub found: Option<Found>,
+}
+
+/// The tophash of a hash: its top byte, kept clear of the marks below `minTopHash`.
+pub fn tophash(hash: u64) -> u8 {
+    let top = (hash >> 56) as u8;
+    if top < hmap::MIN_TOP_HASH {
+        top + hmap::MIN_TOP_HASH
+    } else {
+        top
+    }
+}
+
+/// The part of a hash that control bytes hold.
+pub fn h2(hash: u64) -> u8 {
+    (hash & 0x7f) as u8
+}
+
+impl GoMap<'_> {
+    /// The map's hash seed; 0 for a nil map.
+    pub fn seed(&self) -> u64 {
+        match &self.header {
+            Header::Nil => 0,
+            Header::Classic(header) => header.hash0 as u64,
+            Header::Swiss(header) => header.seed,
+        }
+    }
+
+    /// Looks up the key whose bytes are `key`; what it points to is read by `keys`.
+    pub fn look_up(&self, hasher: &Hasher, keys: &Keys<'_>, key: &[u8], watch: &dyn Watch) -> Result<Lookup> {
+        let mut lookup = Lookup { hash: None, seed: self.seed(), path: Vec::new(), stop: String::new(), found: None };
+        let Hasher::Known { state, recipe, .. } = hasher else {
+            lookup.found = self.scan_for(keys, key, watch)?;
+            lookup.stop = "every key was compared".into();
+            return Ok(lookup);
+        };
+        let hash = keys.hash(state, recipe, key, lookup.seed)?;
+        lookup.hash = Some(hash.clone());
+        let KeyHash::Known(hash) = hash else { return Ok(lookup) };
+        let mut search = Search { map: self, keys, key, lookup };
+        match &self.header {
+            Header::Nil => search.lookup.stop = "the map is nil".into(),
+            _ if self.count() == 0 => search.lookup.stop = "the map is empty, so the runtime looks no further".into(),
+            Header::Classic(header) => search.classic(header, hash)?,
+            Header::Swiss(header) if header.is_small() => search.small(header, hash, recipe)?,
+            Header::Swiss(header) => search.tables(header, hash)?,
+        }
+        Ok(search.lookup)
+    }
+
+    /// The first entry with an equal key, found by comparing every one.
+    pub fn scan_for(&self, keys: &Keys<'_>, key: &[u8], watch: &dyn Watch) -> Result<Option<Found>> {
+        let mut found = None;
+        self.each(watch, &mut |entry| {
+            let Ok(stored) = entry.key else { return Ok(true) };
+            if keys.equal(&self.key, stored, key).unwrap_or(false) {
+                let (key_address, elem_address) = (entry.key_address, entry.elem_address);
+                found = Some(Found { place: entry.place, slot: entry.slot, key_address, elem_address });
+            }
+            Ok(found.is_none())
+        })?;
+        Ok(found)
+    }
+}
+
+struct Search<'s, 'a> {
+    map: &'s GoMap<'a>,
+    keys: &'s Keys<'s>,
+    key: &'s [u8],
+    lookup: Lookup,
+}
+
+impl Search<'_, '_> {
+    fn classic(&mut self, header: &super::classic::Header, hash: u64) -> Result<()> {
+        let map = self.map;
+        let size = map.slots.size;
+        let address_of = |array: u64, index: u64| array.wrapping_add(index.wrapping_mul(size));
+        let index = hash & (header.bucket_count() - 1);
+        let (mut old, mut number) = (false, index);
+        let mut address = address_of(header.buckets, index);
+        if header.is_growing() {
+            let old_index = hash & (header.old_bucket_count() - 1);
+            let old_address = address_of(header.oldbuckets, old_index);
+            if !is_evacuated(map.memory.u8(old_address)?) {
+                (old, number, address) = (true, old_index, old_address);
+            }
+        }
+        let top = tophash(hash);
+        let mut overflow = 0;
+        let limit = header.count.saturating_add(1 << 16);
+        while overflow <= limit {
+            let bytes = map.memory.bytes(address, size as usize)?;
+            let place = Place::Bucket { old, index: number, overflow };
+            let cell = Cell { place, address, bytes: &bytes, live: u8::MAX };
+            for (slot, &byte) in cell.control().iter().enumerate() {
+                if byte != top {
+                    self.step(&cell, slot, byte, Match::None);
+                    if byte == hmap::EMPTY_REST {
+                        self.lookup.stop = "emptyRest: nothing follows in this bucket or its overflow chain".into();
+                        return Ok(());
+                    }
+                } else if self.compare(&cell, slot, byte)? {
+                    return Ok(());
+                }
+            }
+            address = LE::read_u64(&bytes[size as usize - 8..]);
+            if address == 0 {
+                self.lookup.stop = "the end of the bucket's chain".into();
+                return Ok(());
+            }
+            overflow += 1;
+        }
+        Err(Error::Map(format!("the overflow chain of bucket {number} does not end")))
+    }
+
+    /// A small map: its one group. Keys of 4 or 8 plain bytes and strings are compared without their hash.
+    fn small(&mut self, header: &super::swiss::Header, hash: u64, recipe: &Recipe) -> Result<()> {
+        let map = self.map;
+        let fast = map.elem.size <= 128 && matches!(recipe, Recipe::Memory32 | Recipe::Memory64 | Recipe::String);
+        let bytes = map.memory.bytes(header.dir_ptr, map.slots.size as usize)?;
+        let place = Place::Group { table: 0, group: 0 };
+        let cell = Cell { place, address: header.dir_ptr, bytes: &bytes, live: u8::MAX };
+        for (slot, &byte) in cell.control().iter().enumerate() {
+            let worth_comparing = if fast { byte & 0x80 == 0 } else { byte == h2(hash) };
+            if !worth_comparing {
+                self.step(&cell, slot, byte, Match::None);
+            } else if self.compare(&cell, slot, byte)? {
+                return Ok(());
+            }
+        }
+        self.lookup.stop = "the end of the only group".into();
+        Ok(())
+    }
+
+    fn tables(&mut self, header: &super::swiss::Header, hash: u64) -> Result<()> {
+        let map = self.map;
+        let index = header.directory_index(hash);
+        if index >= header.dir_len {
+            return Err(Error::Map(format!("directory index {index} is beyond its {} entries", header.dir_len)));
+        }
+        let table = Table::read(map.memory, map.memory.u64(header.dir_ptr.wrapping_add(8 * index))?)?;
+        let mask = table.length_mask;
+        let mut group = hash >> 7 & mask;
+        for step in 1..=table.group_count() {
+            let address = table.groups.wrapping_add(group.wrapping_mul(map.slots.size));
+            let bytes = map.memory.bytes(address, map.slots.size as usize)?;
+            let place = Place::Group { table: table.index.max(0) as u64, group };
+            let cell = Cell { place, address, bytes: &bytes, live: u8::MAX };
+            let control = cell.control();
+            for (slot, &byte) in control.iter().enumerate() {
+                if byte != h2(hash) {
+                    self.step(&cell, slot, byte, Match::None);
+                } else if self.compare(&cell, slot, byte)? {
+                    return Ok(());
+                }
+            }
+            if control.contains(&swiss::EMPTY) {
+                self.lookup.stop = "a group with an empty slot ends the probe".into();
+                return Ok(());
+            }
+            group = (group + step) & mask;
+        }
+        self.lookup.stop = "every group of the table was probed".into();
+        Ok(())
+    }
+
+    fn step(&mut self, cell: &Cell<'_>, slot: usize, control: u8, matched: Match) {
+        // A path this long is corrupt; its end says as much as its middle.
+        if self.lookup.path.len() < 1 << 16 {
+            self.lookup.path.push(Step { place: cell.place, address: cell.address, slot, control, matched });
+        }
+    }
+
+    fn compare(&mut self, cell: &Cell<'_>, slot: usize, control: u8) -> Result<bool> {
+        let (map, keys, key) = (self.map, self.keys, self.key);
+        let found = map.with_entry(cell, slot, &mut |entry| -> Result<Option<Found>> {
+            let stored = entry.key.clone()?;
+            let (key_address, elem_address) = (entry.key_address, entry.elem_address);
+            let found = Found { place: cell.place, slot, key_address, elem_address };
+            Ok(keys.equal(&map.key, stored, key)?.then_some(found))
+        })?;
+        self.step(cell, slot, control, if found.is_some() { Match::Key } else { Match::Byte });
+        if found.is_some() {
+            self.lookup.found = found;
+            self.lookup.stop = "the key is equal".into();
+        }
+        Ok(found.is_some())
+    }
+}
+
+/// Reads a process's hash state from its three variables.
+pub fn read_hash_state(
+    memory: &dyn Memory,
+    [use_aes, schedule, hashkey]: [u64; 3],
+    arm: bool,
+    go: (u32, u32),
+) -> Result<HashState> {
+    use super::hash::Algorithm;
+    let algorithm = match (memory.u8(use_aes)?, arm) {
+        (0, _) => Algorithm::Fallback,
+        (1, false) => Algorithm::AmdAes,
+        (1, true) => Algorithm::ArmAes,
+        (other, _) => return Err(Error::Map(format!("the hash state of the process is corrupt (AES flag {other})"))),
+    };
+    let schedule = memory.array::<128>(schedule)?;
+    let words = memory.array::<{ 4 * SLOTS }>(hashkey)?;
+    let hashkey = std::array::from_fn(|i| LE::read_u64(&words[8 * i..]));
+    Ok(HashState::new(algorithm, &schedule, hashkey, go))
+}
