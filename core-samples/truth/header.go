@@ -8,10 +8,9 @@ import (
 // Header is what a map's own header says, in the terms of its layout. It serves the samples to
 // stop a map in a wanted state, and the tests as truth about that state.
 type Header struct {
-	classic *hmap
-	swiss   *swissMap
-	tables  []*swissTable
-	groups  []swissGroups
+	classic   *hmap
+	swiss     *swissMap
+	groupSize uintptr
 }
 
 // hmap is runtime.hmap (src/runtime/map.go, Go 1.21-1.23; map_noswiss.go, 1.24 and 1.25).
@@ -45,11 +44,7 @@ type swissTable struct {
 	growthLeft uint16
 	localDepth uint8
 	index      int
-	groups     swissGroups
-}
-
-type swissGroups struct {
-	data       unsafe.Pointer
+	groups     unsafe.Pointer
 	lengthMask uint64
 }
 
@@ -74,25 +69,29 @@ func describe(typ, header unsafe.Pointer) Header {
 	if !Swiss {
 		return Header{classic: (*hmap)(header)}
 	}
-	h := Header{swiss: (*swissMap)(header)}
-	size := *(*uintptr)(unsafe.Add(typ, groupSizeOffset))
-	if h.swiss.dirLen == 0 && h.swiss.dirPtr != nil {
-		h.addGroups(h.swiss.dirPtr, 0, size)
-	}
-	for i := 0; i < h.swiss.dirLen; i++ {
-		t := *(**swissTable)(unsafe.Add(h.swiss.dirPtr, uintptr(i)*unsafe.Sizeof(uintptr(0))))
-		if t.index == i {
-			h.tables = append(h.tables, t)
-			h.addGroups(t.groups.data, t.groups.lengthMask, size)
-		}
-	}
-	return h
+	return Header{swiss: (*swissMap)(header), groupSize: *(*uintptr)(unsafe.Add(typ, groupSizeOffset))}
 }
 
-func (h *Header) addGroups(data unsafe.Pointer, lengthMask uint64, size uintptr) {
-	for i := uintptr(0); i <= uintptr(lengthMask); i++ {
-		h.groups = append(h.groups, swissGroups{data: unsafe.Add(data, i*size)})
+// eachTable passes every table of a Swiss map's directory once. It allocates nothing, because with the
+// collector off a sample that asks after each insertion would grow without end.
+func (h Header) eachTable(visit func(*swissTable)) {
+	for i := 0; h.swiss != nil && i < h.swiss.dirLen; i++ {
+		t := *(**swissTable)(unsafe.Add(h.swiss.dirPtr, uintptr(i)*unsafe.Sizeof(uintptr(0))))
+		if t.index == i {
+			visit(t)
+		}
 	}
+}
+
+func (h Header) eachGroup(visit func(controls *[8]uint8)) {
+	if h.swiss.dirLen == 0 && h.swiss.dirPtr != nil {
+		visit((*[8]uint8)(h.swiss.dirPtr))
+	}
+	h.eachTable(func(t *swissTable) {
+		for i := uintptr(0); i <= uintptr(t.lengthMask); i++ {
+			visit((*[8]uint8)(unsafe.Add(t.groups, i*h.groupSize)))
+		}
+	})
 }
 
 // Growing says that a classic map is being moved to a new bucket array.
@@ -111,25 +110,22 @@ func (h Header) Overflow() (overflow, buckets int) {
 
 // SharedTable says that some Swiss table stands in the directory more than once.
 func (h Header) SharedTable() bool {
-	for _, t := range h.tables {
-		if t.localDepth < h.swiss.globalDepth {
-			return true
-		}
-	}
-	return false
+	shared := false
+	h.eachTable(func(t *swissTable) { shared = shared || t.localDepth < h.swiss.globalDepth })
+	return shared
 }
 
-// Tombstones counts the deleted slots of a Swiss map.
-func (h Header) Tombstones() int {
-	n := 0
-	for _, g := range h.groups {
-		for _, c := range (*[8]uint8)(g.data) {
+// slots counts the groups of a Swiss map and the deleted slots in them.
+func (h Header) slots() (groups, tombstones int) {
+	h.eachGroup(func(controls *[8]uint8) {
+		groups++
+		for _, c := range controls {
 			if c == ctrlDeleted {
-				n++
+				tombstones++
 			}
 		}
-	}
-	return n
+	})
+	return groups, tombstones
 }
 
 func (h Header) json() string {
@@ -139,9 +135,11 @@ func (h Header) json() string {
 		return fmt.Sprintf(`{"count":%d,"flags":%d,"B":%d,"noverflow":%d,"hash0":"0x%x","buckets":"%#x","oldbuckets":"%#x","nevacuate":%d}`,
 			m.count, m.flags, m.B, m.noverflow, m.hash0, uintptr(m.buckets), uintptr(m.oldbuckets), m.nevacuate)
 	case h.swiss != nil:
-		m := h.swiss
+		m, tables := h.swiss, 0
+		h.eachTable(func(*swissTable) { tables++ })
+		groups, tombstones := h.slots()
 		return fmt.Sprintf(`{"used":%d,"seed":"0x%x","dirPtr":"%#x","dirLen":%d,"globalDepth":%d,"tables":%d,"groups":%d,"shared":%t,"tombstones":%d}`,
-			m.used, m.seed, uintptr(m.dirPtr), m.dirLen, m.globalDepth, len(h.tables), len(h.groups), h.SharedTable(), h.Tombstones())
+			m.used, m.seed, uintptr(m.dirPtr), m.dirLen, m.globalDepth, tables, groups, h.SharedTable(), tombstones)
 	}
 	return "null"
 }
