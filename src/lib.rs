@@ -4,11 +4,18 @@
 //! DWARF, build info) -> [`types`] (one Go type graph) -> [`map`] (decoded buckets and groups) -> answer.
 //! [`session`] ties them together; nothing here knows which debugger it serves.
 
+pub mod answer;
 pub mod binary;
 pub mod error;
+pub mod expression;
 pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod session;
 pub mod types;
+pub mod value;
+
+#[cfg(feature = "python")]
+mod python;
 
 pub use error::{Error, Result};

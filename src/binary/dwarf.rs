@@ -67,12 +67,6 @@ pub struct Variable {
     pub ty: TypeId,
 }
 
-/// A type as DWARF gives it, with the runtime descriptor still an offset from `moduledata.types`.
-pub struct DwarfType {
-    /// The type; `descriptor` holds the offset.
-    pub ty: GoType,
-}
-
 impl Dwarf {
     /// Reads the debug sections of an ELF file; `None` when it has none.
     pub fn load(file: Arc<Mmap>) -> Result<Option<Dwarf>> {
@@ -223,8 +217,8 @@ impl Dwarf {
         Ok((header, abbreviations))
     }
 
-    /// The type whose DIE is at `offset`.
-    pub fn load_type(&self, offset: u64) -> Result<DwarfType> {
+    /// The type whose DIE is at `offset`; its `descriptor` is still an offset from `moduledata.types`.
+    pub fn load_type(&self, offset: u64) -> Result<GoType> {
         let dwarf = self.borrow();
         let mut name = String::new();
         let mut at = offset as usize;
@@ -294,7 +288,7 @@ impl Dwarf {
     }
 
     fn size(&self, offset: usize) -> Result<u64> {
-        Ok(self.load_type(offset as u64)?.ty.size)
+        Ok(self.load_type(offset as u64)?.size)
     }
 }
 
@@ -316,7 +310,7 @@ struct Node<'a, 'n> {
 }
 
 impl<'a> Node<'a, '_> {
-    fn load(&self, entry: &Entry<'a, '_>, id: TypeId, name: String, kind: Option<Kind>) -> Result<DwarfType> {
+    fn load(&self, entry: &Entry<'a, '_>, id: TypeId, name: String, kind: Option<Kind>) -> Result<GoType> {
         let lost = |what: &str| Error::Type(format!("type {name} has no {what} in this DWARF"));
         let target = reference(self.header, entry, dw::DW_AT_type)?.map(|at| TypeId::Dwarf(at as u64));
         let elem = reference(self.header, entry, GO_ELEM)?.map(|at| TypeId::Dwarf(at as u64));
@@ -352,7 +346,7 @@ impl<'a> Node<'a, '_> {
             (None, None) => return Err(lost("size")),
         };
         let descriptor = number(entry, GO_RUNTIME_TYPE)?.filter(|&offset| offset != 0);
-        Ok(DwarfType { ty: GoType { id, name: name.into(), size, kind, shape, descriptor } })
+        Ok(GoType { id, name: name.into(), size, kind, shape, descriptor })
     }
 
     /// The kind that tag and encoding say, for the runtime's synthetic types, which carry none.
@@ -425,7 +419,7 @@ impl<'a> Node<'a, '_> {
     /// The pointee of a slice's first member.
     fn slice_elem(&self) -> Result<Option<TypeId>> {
         let Some(first) = self.members()?.into_iter().next() else { return Ok(None) };
-        match self.dwarf.load_type(first.ty as u64)?.ty.shape {
+        match self.dwarf.load_type(first.ty as u64)?.shape {
             Shape::Pointer(elem) => Ok(elem),
             _ => Ok(None),
         }
@@ -518,7 +512,7 @@ const MAX_INLINE: u64 = 128;
 impl Dwarf {
     /// What the pointer type at `offset` points to.
     fn pointee(&self, offset: usize) -> Result<usize> {
-        match self.load_type(offset as u64)?.ty.shape {
+        match self.load_type(offset as u64)?.shape {
             Shape::Pointer(Some(TypeId::Dwarf(target))) => Ok(target as usize),
             _ => Err(Error::Type("a runtime map pointer points to nothing known in this DWARF".into())),
         }

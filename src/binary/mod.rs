@@ -2,3 +2,4 @@
 
 pub mod dwarf;
 pub mod elf;
+pub mod program;

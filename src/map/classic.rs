@@ -77,6 +77,9 @@ impl Header {
         if self.buckets % 8 != 0 || self.oldbuckets % 8 != 0 {
             return refuse(format!("buckets at {:#x} are not aligned", self.buckets | self.oldbuckets));
         }
+        if memory.size().is_some_and(|size| self.bucket_count().saturating_mul(slots.size) > size) {
+            return refuse(format!("2^{} buckets, more than the whole target has", self.b));
+        }
         if memory.u64(self.buckets).is_err() {
             let last = self.buckets.saturating_add((self.bucket_count() - 1).saturating_mul(slots.size));
             if memory.u64(last).is_err() {

@@ -97,6 +97,9 @@ impl Header {
         if self.dir_ptr == 0 || self.dir_ptr % 8 != 0 {
             return refuse(format!("its directory is at {:#x}", self.dir_ptr));
         }
+        if memory.size().is_some_and(|size| self.dir_len.saturating_mul(8) > size) {
+            return refuse(format!("{} directory entries, more than the whole target has", self.dir_len));
+        }
         if let (Err(error), Err(_)) = (memory.u64(self.dir_ptr), memory.u64(self.dir_ptr + 8 * (self.dir_len - 1))) {
             return refuse(format!("its directory cannot be read: {error}"));
         }

@@ -358,6 +358,10 @@ impl Memory for CoreMemory {
         regions
     }
 
+    fn size(&self) -> Option<u64> {
+        Some(self.segments.iter().map(|s| s.end - s.start).fold(0, u64::saturating_add))
+    }
+
     fn place(&self) -> Place {
         Place::Core
     }

@@ -79,6 +79,12 @@ pub trait Memory: Send + Sync {
     /// The readable ranges, sorted by start and disjoint; empty when the place cannot tell.
     fn regions(&self) -> Vec<Region>;
 
+    /// Bytes that the target has mapped, readable here or not; `None` when the place cannot tell.
+    fn size(&self) -> Option<u64> {
+        let regions = self.regions();
+        (!regions.is_empty()).then(|| regions.iter().map(|r| r.end - r.start).sum())
+    }
+
     /// Which kind of place this is.
     fn place(&self) -> Place;
 }

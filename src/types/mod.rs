@@ -3,6 +3,10 @@
 //! Types name each other by [`TypeId`] and are loaded when asked for ([`TypeSource::load`]), so cyclic
 //! types need no care and a binary with 100 000 types costs only those that an answer touches.
 
+mod program;
+
+pub use program::{normal_spelling, ProgramTypes};
+
 use crate::Result;
 use std::sync::Arc;
 

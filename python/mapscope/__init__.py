@@ -1,0 +1,1 @@
+"""mapscope: see inside Go maps from the debugger."""

@@ -1,0 +1,94 @@
+"""mapscope without a debugger: `mapscope --core EXE CORE VERB …`, `mapscope --pid PID VERB …`."""
+
+import argparse
+import os
+import sys
+
+from mapscope import _native, commands
+from mapscope._native import Error
+
+USAGE = """\
+usage: mapscope --core EXE CORE VERB [MAP] [OPTIONS]
+       mapscope --pid PID [--exe EXE] [--no-stop] VERB [MAP] [OPTIONS]
+       mapscope gdbinit            print the path of the file to source in gdb
+       mapscope help [VERB]
+
+MAP is a package variable with .field, * and [i] (main.cache, *main.p, main.servers[0].users),
+or 0xADDR with --type. Exit status: 0 fine, 1 findings, 2 bad use or unreadable target.
+"""
+
+
+class CliFront(commands.Front):
+    """Answers about one core or process, on standard output."""
+
+    def __init__(self, open_session):
+        self._open, self._session = open_session, None
+
+    def session(self):
+        if self._session is None:
+            self._session = self._open()
+            for note in self._session.notes():
+                print("mapscope: " + note, file=sys.stderr)
+        return self._session
+
+    def colour(self):
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def progress(self):
+        if not sys.stderr.isatty():
+            return None
+        return lambda done, total: sys.stderr.write("\r%d%s\033[K\r" % (done, " of %d" % total if total else ""))
+
+
+def _parse(argv):
+    """(front, the verb's words)."""
+    parser = commands._Parser(prog="mapscope", add_help=False, allow_abbrev=False)
+    parser.add_argument("--core", nargs=2, metavar=("EXE", "CORE"))
+    parser.add_argument("--pid", type=int)
+    parser.add_argument("--exe")
+    parser.add_argument("--no-stop", action="store_true")
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    args = parser.parse_args(argv)
+    if args.core and args.pid is not None:
+        raise commands.UsageError("give --core or --pid, not both")
+    if args.core:
+        exe, core = args.core
+        return CliFront(lambda: _native.Session.core(core, exe)), args.words
+    if args.pid is not None:
+        return CliFront(lambda: _native.Session.process(args.pid, args.exe, not args.no_stop)), args.words
+    return CliFront(_no_target), args.words
+
+
+def _no_target():
+    raise commands.UsageError("which target? Give --core EXE CORE or --pid PID before the verb")
+
+
+def main(argv=None):
+    """Runs one command line; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if not argv or argv[0] in ("help", "-h", "--help"):
+            verb = commands.BY_NAME.get(argv[1]) if len(argv) > 1 else None
+            print(verb.help() if verb else USAGE + "\n" + commands.overview())
+            return 0
+        if argv[0] == "gdbinit":
+            print(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gdbinit"))
+            return 0
+        front, words = _parse(argv)
+        status = commands.run(front, words)
+        sys.stdout.flush()
+        return status
+    except Error as error:
+        print("mapscope: %s" % error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing more to say, and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("mapscope: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

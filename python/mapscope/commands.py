@@ -1,0 +1,292 @@
+"""The verbs of `gomap`: their options, help and what they call. Knows no debugger.
+
+A front end (gdb, lldb, the command line) derives from Front and hands each command line to run().
+"""
+
+import argparse
+import sys
+
+from mapscope import _native
+from mapscope._native import Error
+
+OPEN, CLOSE = "([{", ")]}"
+
+
+class UsageError(Error):
+    """The command line makes no sense; the message says why."""
+
+
+class Front:
+    """What a verb needs from the debugger it runs in."""
+
+    #: Setting name -> value; the debugger's own parameters override these.
+    settings = {"limit": 200, "string-limit": 200, "elements-limit": 100, "depth": 3, "style": True}
+
+    def session(self):
+        """The native session on the current target."""
+        raise NotImplementedError
+
+    def locate(self, expression):
+        """The map that an expression of this debugger leads to, as a native MapRef."""
+        return self.session().resolve(expression)
+
+    def evaluate_key(self, expression, key_type):
+        """(type name, bytes) of a key given as an expression."""
+        raise UsageError("--expr needs a debugger that can evaluate %r" % expression)
+
+    def write(self, text):
+        """Shows text to the user."""
+        sys.stdout.write(text)
+
+    def colour(self):
+        """Whether the terminal takes ANSI colour."""
+        return False
+
+    def progress(self):
+        """A callable (done, total) for long work, or None."""
+        return None
+
+    #: The map of the last answer, for $gomap_last.
+    last = None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError("%s; see help %s" % (message, self.prog))
+
+    def exit(self, status=0, message=None):
+        raise UsageError(message or "")
+
+
+def _count(text):
+    value = int(text, 0)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+class Verb:
+    """One verb: `add` declares its options on a parser, `run` answers."""
+
+    def __init__(self, name, summary, details, add, run, takes_map=True):
+        self.name, self.summary, self.details = name, summary, details
+        self.run, self.takes_map = run, takes_map
+        self.parser = _Parser(
+            prog="gomap " + name,
+            description=summary,
+            epilog=details,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if takes_map:
+            self.parser.add_argument("map", metavar="MAP", help="an expression that yields a map, or 0xADDR with --type")
+            self.parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
+        add(self.parser)
+        self.parser.add_argument("--json", action="store_true", help="one JSON document on one line")
+        self.parser.add_argument("-o", "--output", metavar="FILE", help="write the answer to FILE")
+
+    def help(self):
+        """The text of `help gomap VERB`."""
+        return self.parser.format_help()
+
+    def options(self):
+        """Option strings, for completion."""
+        return sorted(s for action in self.parser._actions for s in action.option_strings if s.startswith("--"))
+
+
+def split(line):
+    """Splits a command line at white space outside quotes and brackets; quotes stay."""
+    words, word, quote, depth, escaped = [], "", None, 0, False
+    for char in line:
+        if quote:
+            word += char
+            if escaped:
+                escaped = False
+            elif char == "\\" and quote != "`":
+                escaped = True
+            elif char == quote:
+                quote = None
+        elif char in "\"'`":
+            quote = char
+            word += char
+        elif char.isspace() and depth == 0:
+            if word:
+                words.append(word)
+            word = ""
+        else:
+            depth += (char in OPEN) - (char in CLOSE)
+            depth = max(depth, 0)
+            word += char
+    if quote:
+        raise UsageError("a %s is missing at the end of %r" % (quote, line))
+    if word:
+        words.append(word)
+    return words
+
+
+def unquote(text):
+    """An option's value without the quotes around it."""
+    if text and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    return text
+
+
+def find_map(front, args):
+    """The native MapRef that MAP and --type name."""
+    expression, type_name = args.map, unquote(args.type)
+    if expression == "$gomap_last":
+        if front.last is None:
+            raise UsageError("there is no last map yet")
+        found = front.last
+    elif type_name:
+        try:
+            address = int(expression, 0)
+        except ValueError:
+            raise UsageError("--type goes with an address such as 0xc000012345, not with %r" % expression) from None
+        found = front.session().map_at(type_name, address)
+    elif expression[:2].lower() == "0x" or expression.isdigit():
+        raise UsageError("an address needs its type: add --type 'map[string]int', as Go spells it")
+    else:
+        found = front.locate(expression)
+    front.last = found
+    return found
+
+
+def show_options(front, args):
+    """How values are shown, from the settings and the options given."""
+    settings = front.settings
+    json = args.json
+    return dict(
+        json=json,
+        depth=settings["depth"],
+        string_limit=0 if json else settings["string-limit"],
+        elements_limit=0 if json else settings["elements-limit"],
+        colour=bool(settings["style"]) and not json and not args.output and front.colour(),
+    )
+
+
+def output(front, args):
+    """Where the answer goes: keyword arguments for the native call."""
+    return dict(write=front.write, output=unquote(args.output), progress=front.progress())
+
+
+def _print_options(parser):
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N entries; 0 is all (default: set gomap limit)")
+    parser.add_argument("--where", metavar="PATTERN", help="only entries that match: text, glob*, /regex/, key>=10, elem.Name==\"x\"")
+    parser.add_argument("--sort", choices=["key", "elem"], help="sorted; keeps all shown entries in memory")
+    parser.add_argument("--raw", action="store_true", help="addresses, places and bytes instead of values")
+
+
+def _run_print(front, args):
+    found = find_map(front, args)
+    limit = front.settings["limit"] if args.limit is None else args.limit
+    front.session().print(
+        found, limit=limit, where=unquote(args.where), sort=args.sort, raw=args.raw,
+        **show_options(front, args), **output(front, args))
+
+
+def _key_options(parser):
+    parser.add_argument("key", metavar="KEY", nargs="?", help="a Go literal of the key's type")
+    parser.add_argument("--expr", metavar="EXPR", help="take the key from an expression of the debugger's")
+
+
+def key_of(front, args):
+    """Keyword arguments that name the key."""
+    if (args.key is None) == (args.expr is None):
+        raise UsageError("give the key as a Go literal, or --expr EXPR")
+    if args.expr is None:
+        return dict(key=args.key)
+    type_name, data = front.evaluate_key(unquote(args.expr))
+    return dict(key_type=type_name, key_bytes=data)
+
+
+def _run_get(front, args):
+    found = find_map(front, args)
+    front.session().get(found, **key_of(front, args), **show_options(front, args), **output(front, args))
+
+
+def _run_stats(front, args):
+    found = find_map(front, args)
+    front.session().stats(found, json=args.json, **output(front, args))
+
+
+def _buckets_options(parser):
+    parser.add_argument("range", metavar="RANGE", nargs="?", help="a bucket or group number N, or N-M (default: the first 16)")
+
+
+def _run_buckets(front, args):
+    found = find_map(front, args)
+    first, last = _range(args.range)
+    front.session().buckets(found, first=first, last=last, **show_options(front, args), **output(front, args))
+
+
+def _range(text):
+    if text is None:
+        return 0, 15
+    first, dash, last = text.partition("-")
+    try:
+        first = _count(first)
+        return first, _count(last) if dash else first
+    except ValueError:
+        raise UsageError("a range is N or N-M, not %r" % text) from None
+
+
+def _export_options(parser):
+    parser.add_argument("file", metavar="FILE", help="its ending decides: .json, .jsonl or .csv")
+
+
+def _run_export(front, args):
+    found = find_map(front, args)
+    front.session().export(found, path=unquote(args.file), depth=front.settings["depth"],
+                           json=args.json, **output(front, args))
+
+
+VERBS = [
+    Verb("print", "Show the entries of a map.", """\
+examples:
+  gomap print main.cache
+  gomap print s.users --limit 10 --sort key
+  gomap print main.cache --where 'elem.Name=="x"' --json
+  gomap print 0xc000010030 --type 'map[string]int'""", _print_options, _run_print),
+    Verb("get", "Show one entry; says whether it is present, zero, nil, empty or absent.", """\
+KEY is a Go literal: "str", 42, 'x', 1.5, NaN, true, [2]int{1,2}, {1, "a"}, T{F: 1}, int64(1), 0xc000…
+
+examples:
+  gomap get main.cache "alice"
+  gomap get main.byPoint '{1, 2}'
+  gomap get m --expr req.ID""", _key_options, _run_get),
+    Verb("stats", "Show count, load, chains or groups, growth, tombstones and bytes of a map.", """\
+The histogram counts, by index i: chains with i overflow buckets (classic), groups with i live slots (Swiss).
+
+example:
+  gomap stats main.cache""", lambda parser: None, _run_stats),
+    Verb("buckets", "Show the physical layout: each bucket or group with its control bytes and slots.", """\
+examples:
+  gomap buckets main.cache
+  gomap buckets main.cache 3-5""", _buckets_options, _run_buckets),
+    Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
+example:
+  gomap export main.cache cache.jsonl""", _export_options, _run_export),
+]
+
+BY_NAME = {verb.name: verb for verb in VERBS}
+
+
+def overview():
+    """The text of `help gomap`."""
+    width = max(len(verb.name) for verb in VERBS)
+    lines = ["Look into Go maps.", "", "gomap VERB [MAP] [OPTIONS]", ""]
+    lines += ["  %-*s  %s" % (width, verb.name, verb.summary) for verb in VERBS]
+    lines += ["", "`help gomap VERB` tells more."]
+    return "\n".join(lines)
+
+
+def run(front, words):
+    """Runs one command line, already split; raises Error with one sentence. Returns findings (0 or 1)."""
+    if not words:
+        raise UsageError("which verb? One of: " + ", ".join(BY_NAME))
+    verb = BY_NAME.get(words[0])
+    if verb is None:
+        raise UsageError("gomap has no verb %r; it has: %s" % (words[0], ", ".join(BY_NAME)))
+    return verb.run(front, verb.parser.parse_args(words[1:])) or 0

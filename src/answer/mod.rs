@@ -1,0 +1,167 @@
+//! Answers: what each verb says of a map, as text or as JSON (the contract is in ARCHITECTURE.md).
+
+mod background;
+mod buckets;
+mod export;
+mod print;
+mod stats;
+
+pub use background::write_behind;
+pub use buckets::buckets;
+pub use export::{export, Format};
+pub use print::{literal, print, PrintOptions, SortBy};
+pub use stats::stats;
+
+use crate::error::Watch;
+use crate::map::{Entry, GoMap, Place, Survey};
+use crate::memory::MemoryError;
+use crate::value::{Context, GoSyntax, Json, Options, Plan};
+use crate::{Error, Result};
+use serde_json::{json, Value};
+use std::io::Write;
+use std::sync::Arc;
+
+/// How answers look.
+#[derive(Debug, Clone)]
+pub struct Show {
+    /// One JSON document on one line instead of text.
+    pub json: bool,
+    /// ANSI colour.
+    pub colour: bool,
+    /// How much of each value.
+    pub values: Options,
+}
+
+/// Bytes collected before they go to the writer.
+const FLUSH: usize = 64 << 10;
+
+/// Prints the keys and elems of one map.
+struct Values<'a> {
+    context: Context<'a>,
+    key: Arc<Plan>,
+    elem: Arc<Plan>,
+    show: Show,
+}
+
+impl<'a> Values<'a> {
+    fn of(map: &GoMap<'a>, show: &Show, watch: &'a dyn Watch) -> Result<Values<'a>> {
+        let context = Context::new(map.memory, map.types, show.values.clone(), watch);
+        let (key, elem) = (context.plan(map.key.id)?, context.plan(map.elem.id)?);
+        Ok(Values { context, key, elem, show: show.clone() })
+    }
+
+    /// Appends a key or elem in the form asked for.
+    fn write(&self, plan: &Plan, bytes: &Result<&[u8], MemoryError>, out: &mut Vec<u8>) -> Result<()> {
+        match (bytes, self.show.json) {
+            (Ok(bytes), true) => plan.write(&self.context, bytes, &mut Json::new(out)),
+            (Ok(bytes), false) => plan.write(&self.context, bytes, &mut GoSyntax::new(out, self.show.colour)),
+            (Err(error), true) => {
+                out.extend_from_slice(json!({ "$unreadable": error.to_string() }).to_string().as_bytes());
+                Ok(())
+            }
+            (Err(error), false) => {
+                out.extend_from_slice(format!("<{error}>").as_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends `{"key":…,"elem":…}` or `key: elem`.
+    fn entry(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<()> {
+        if self.show.json {
+            out.extend_from_slice(b"{\"key\":");
+            self.write(&self.key, &entry.key, out)?;
+            out.extend_from_slice(b",\"elem\":");
+            self.write(&self.elem, &entry.elem, out)?;
+            out.push(b'}');
+        } else {
+            self.write(&self.key, &entry.key, out)?;
+            out.extend_from_slice(b": ");
+            self.write(&self.elem, &entry.elem, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The head of every answer about one map.
+fn head(map: &GoMap<'_>, state: &[String]) -> Value {
+    json!({
+        "type": &*map.ty.name,
+        "address": format!("{:#x}", map.address),
+        "layout": map.layout(),
+        "count": map.count(),
+        "state": state,
+    })
+}
+
+/// The head as lines of text.
+fn head_text(map: &GoMap<'_>, state: &[String]) -> String {
+    let count = map.count();
+    let entries = if count == 1 { "entry" } else { "entries" };
+    let mut text = match map.address {
+        0 => format!("{}(nil)\n", map.ty.name),
+        address => format!("{}, {count} {entries}, {} layout, at {address:#x}\n", map.ty.name, map.layout()),
+    };
+    for sentence in state.iter().filter(|sentence| *sentence != "nil map") {
+        text.push_str(&format!("  note: {sentence}\n"));
+    }
+    text
+}
+
+/// What is wrong or in motion in a map, as sentences; `notes` come from the session.
+fn state(survey: &Survey, notes: &[String]) -> Vec<String> {
+    let mut state = survey.findings.clone().into_sentences();
+    state.extend_from_slice(notes);
+    state
+}
+
+/// A place as the JSON of `where`.
+fn place_json(place: Place, slot: usize) -> Value {
+    match place {
+        Place::Bucket { old: false, index, overflow } => json!({"bucket": index, "overflow": overflow, "slot": slot}),
+        Place::Bucket { old: true, index, overflow } => {
+            json!({"bucket": index, "old": true, "overflow": overflow, "slot": slot})
+        }
+        Place::Group { table, group } => json!({"table": table, "group": group, "slot": slot}),
+    }
+}
+
+/// A bucket or group in words.
+fn place_text(place: Place) -> String {
+    match place {
+        Place::Bucket { old, index, overflow } => {
+            let array = if old { "old bucket" } else { "bucket" };
+            match overflow {
+                0 => format!("{array} {index}"),
+                _ => format!("{array} {index}, overflow {overflow}"),
+            }
+        }
+        Place::Group { table, group } => format!("table {table}, group {group}"),
+    }
+}
+
+/// Writes out what has been collected, once there is enough of it.
+fn flush_if_full(out: &mut dyn Write, buffer: &mut Vec<u8>) -> Result<()> {
+    if buffer.len() >= FLUSH {
+        flush(out, buffer)?;
+    }
+    Ok(())
+}
+
+fn flush(out: &mut dyn Write, buffer: &mut Vec<u8>) -> Result<()> {
+    out.write_all(buffer).map_err(write_error)?;
+    buffer.clear();
+    Ok(())
+}
+
+fn write_error(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::Interrupted => Error::Interrupted,
+        _ => Error::Output { path: "the answer".into(), reason: error.to_string() },
+    }
+}
+
+/// Writes one JSON document as a line.
+fn line(out: &mut dyn Write, document: &Value) -> Result<()> {
+    writeln!(out, "{document}").map_err(write_error)
+}

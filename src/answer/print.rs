@@ -1,0 +1,298 @@
+//! `gomap print`: the entries of a map, streamed through a filter and a limit.
+
+use super::{flush, flush_if_full, head, head_text, place_text, state, Show, Values};
+use crate::error::{Quiet, Watch};
+use crate::map::{Entry, GoMap};
+use crate::types::{GoType, Kind};
+use crate::value::Filter;
+use crate::Result;
+use byteorder::{ByteOrder, LittleEndian as LE};
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+use std::io::Write;
+
+/// What to print of a map.
+#[derive(Debug, Clone)]
+pub struct PrintOptions {
+    /// Form of the answer.
+    pub show: Show,
+    /// Entries shown; 0 for all.
+    pub limit: u64,
+    /// Which entries, in the language of [`Filter`].
+    pub pattern: Option<String>,
+    /// In which order; the map's own when `None`.
+    pub sort: Option<SortBy>,
+    /// Places and bytes instead of values.
+    pub raw: bool,
+}
+
+/// Order of the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortBy {
+    Key,
+    Elem,
+}
+
+/// Prints the entries of `map`; `notes` are what the session knows of its source.
+pub fn print(
+    map: &GoMap<'_>,
+    options: &PrintOptions,
+    notes: &[String],
+    watch: &dyn Watch,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let values = Values::of(map, &options.show, watch)?;
+    let filter = match &options.pattern {
+        Some(pattern) => Some(Filter::compile(map.types, map.key.id, map.elem.id, pattern)?),
+        None => None,
+    };
+    let state = state(&map.survey(watch)?, notes);
+    let mut buffer = Vec::with_capacity(super::FLUSH * 2);
+    let json = options.show.json;
+    if json {
+        write!(buffer, "{{\"map\":{},\"entries\":[", head(map, &state)).map_err(super::write_error)?;
+    } else {
+        buffer.extend_from_slice(head_text(map, &state).as_bytes());
+    }
+    let (mut shown, mut matched) = (0u64, 0u64);
+    let mut one = |entry: &Entry<'_>, buffer: &mut Vec<u8>| -> Result<()> {
+        if json {
+            if shown > 0 {
+                buffer.push(b',');
+            }
+            if options.raw {
+                raw_json(entry, buffer);
+            } else {
+                values.entry(entry, buffer)?;
+            }
+        } else {
+            buffer.extend_from_slice(b"  ");
+            if options.raw {
+                raw_text(entry, buffer);
+            } else {
+                values.entry(entry, buffer)?;
+            }
+            buffer.push(b'\n');
+        }
+        shown += 1;
+        flush_if_full(out, buffer)
+    };
+    let wanted = |entry: &Entry<'_>| match (&filter, &entry.key, &entry.elem) {
+        (None, _, _) => Ok(true),
+        (Some(filter), Ok(key), Ok(elem)) => filter.matches(&values.context, key, elem),
+        (Some(_), _, _) => Ok(false),
+    };
+    let full = |matched: u64| options.limit != 0 && matched > options.limit;
+    match options.sort {
+        None => map.each(watch, &mut |entry| {
+            if wanted(entry)? {
+                matched += 1;
+                if full(matched) {
+                    return Ok(false);
+                }
+                one(entry, &mut buffer)?;
+            }
+            Ok(true)
+        })?,
+        Some(by) => {
+            let mut sorted = Sorted::new(map, by, options.limit);
+            map.each(watch, &mut |entry| {
+                if wanted(entry)? {
+                    matched += 1;
+                    sorted.offer(entry, map);
+                }
+                Ok(true)
+            })?;
+            for row in sorted.finish() {
+                row.with(map, |entry| one(entry, &mut buffer))?;
+            }
+        }
+    }
+    let truncated = full(matched);
+    if json {
+        writeln!(buffer, "],\"shown\":{shown},\"truncated\":{truncated}}}").map_err(super::write_error)?;
+    } else if truncated {
+        let rest = match (&filter, options.sort) {
+            (None, _) => format!("{} more", map.count().saturating_sub(shown)),
+            (Some(_), Some(_)) => format!("{} more match", matched - shown),
+            (Some(_), None) => "more match".into(),
+        };
+        writeln!(buffer, "  … {rest}; --limit 0 shows all").map_err(super::write_error)?;
+    }
+    flush(out, &mut buffer)
+}
+
+/// Appends `map` as one Go literal, for a pretty printer: `map[string]int{"a":1}`.
+pub fn literal(map: &GoMap<'_>, limit: u64, show: &Show, watch: &dyn Watch, out: &mut Vec<u8>) -> Result<()> {
+    out.extend_from_slice(map.ty.name.as_bytes());
+    if map.address == 0 {
+        out.extend_from_slice(b"(nil)");
+        return Ok(());
+    }
+    let values = Values::of(map, show, watch)?;
+    let mut shown = 0;
+    out.push(b'{');
+    map.each(watch, &mut |entry| {
+        if shown > 0 {
+            out.extend_from_slice(b", ");
+        }
+        if limit != 0 && shown >= limit {
+            out.extend_from_slice(format!("… {} more", map.count().saturating_sub(shown)).as_bytes());
+            return Ok(false);
+        }
+        shown += 1;
+        values.entry(entry, out)?;
+        Ok(true)
+    })?;
+    out.push(b'}');
+    Ok(())
+}
+
+fn hex(bytes: &Result<&[u8], crate::memory::MemoryError>) -> String {
+    match bytes {
+        Ok(bytes) => bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }),
+        Err(error) => format!("<{error}>"),
+    }
+}
+
+fn raw_text(entry: &Entry<'_>, out: &mut Vec<u8>) {
+    let line = format!(
+        "{}, slot {}: key at {:#x} {}, elem at {:#x} {}",
+        place_text(entry.place),
+        entry.slot,
+        entry.key_address,
+        hex(&entry.key),
+        entry.elem_address,
+        hex(&entry.elem)
+    );
+    out.extend_from_slice(line.as_bytes());
+}
+
+fn raw_json(entry: &Entry<'_>, out: &mut Vec<u8>) {
+    let document = serde_json::json!({
+        "where": super::place_json(entry.place, entry.slot),
+        "key": {"address": format!("{:#x}", entry.key_address), "bytes": hex(&entry.key)},
+        "elem": {"address": format!("{:#x}", entry.elem_address), "bytes": hex(&entry.elem)},
+    });
+    out.extend_from_slice(document.to_string().as_bytes());
+}
+
+/// What an entry is sorted by.
+#[derive(Debug, Clone, PartialEq)]
+enum Rank {
+    Int(i64),
+    Uint(u64),
+    Float(f64),
+    Bytes(Vec<u8>),
+}
+
+impl Rank {
+    fn cmp(&self, other: &Rank) -> Ordering {
+        match (self, other) {
+            (Rank::Int(a), Rank::Int(b)) => a.cmp(b),
+            (Rank::Uint(a), Rank::Uint(b)) => a.cmp(b),
+            (Rank::Float(a), Rank::Float(b)) => a.total_cmp(b),
+            (Rank::Bytes(a), Rank::Bytes(b)) => a.cmp(b),
+            _ => Ordering::Equal,
+        }
+    }
+}
+
+/// An entry remembered by its addresses.
+struct Row {
+    rank: Rank,
+    key: u64,
+    elem: u64,
+    place: crate::map::Place,
+    slot: usize,
+}
+
+impl Row {
+    fn with(&self, map: &GoMap<'_>, f: impl FnOnce(&Entry<'_>) -> Result<()>) -> Result<()> {
+        let key = map.memory.bytes(self.key, map.key.size as usize);
+        let elem = map.memory.bytes(self.elem, map.elem.size as usize);
+        f(&Entry {
+            key: key.as_deref().map_err(Clone::clone),
+            elem: elem.as_deref().map_err(Clone::clone),
+            key_address: self.key,
+            elem_address: self.elem,
+            place: self.place,
+            slot: self.slot,
+        })
+    }
+}
+
+/// Keeps the first rows of the order; at most twice as many as will be shown.
+struct Sorted<'m> {
+    rows: Vec<Row>,
+    by: SortBy,
+    ty: &'m GoType,
+    limit: usize,
+}
+
+impl<'m> Sorted<'m> {
+    fn new(map: &'m GoMap<'_>, by: SortBy, limit: u64) -> Sorted<'m> {
+        let ty = match by {
+            SortBy::Key => &*map.key,
+            SortBy::Elem => &*map.elem,
+        };
+        Sorted { rows: Vec::new(), by, ty, limit: usize::try_from(limit).unwrap_or(0) }
+    }
+
+    fn offer(&mut self, entry: &Entry<'_>, map: &GoMap<'_>) {
+        let bytes = match self.by {
+            SortBy::Key => entry.key.as_deref(),
+            SortBy::Elem => entry.elem.as_deref(),
+        };
+        let rank = rank(self.ty, bytes.unwrap_or_default(), map);
+        let (key, elem) = (entry.key_address, entry.elem_address);
+        self.rows.push(Row { rank, key, elem, place: entry.place, slot: entry.slot });
+        if self.limit > 0 && self.rows.len() >= 2 * self.limit + 1024 {
+            self.keep();
+        }
+    }
+
+    fn keep(&mut self) {
+        self.rows.sort_by(|a, b| a.rank.cmp(&b.rank));
+        if self.limit > 0 {
+            self.rows.truncate(self.limit);
+        }
+    }
+
+    fn finish(mut self) -> Vec<Row> {
+        self.keep();
+        self.rows
+    }
+}
+
+/// Numbers by value, strings by bytes, everything else by its printed form.
+fn rank(ty: &GoType, bytes: &[u8], map: &GoMap<'_>) -> Rank {
+    let whole = bytes.len() as u64 == ty.size && !bytes.is_empty() && bytes.len() <= 8;
+    match ty.kind {
+        kind if whole && kind.is_signed() => Rank::Int(LE::read_int(bytes, bytes.len())),
+        kind if whole && (kind.is_unsigned() || kind == Kind::Bool) => Rank::Uint(LE::read_uint(bytes, bytes.len())),
+        Kind::Float32 if whole => Rank::Float(LE::read_f32(bytes) as f64),
+        Kind::Float64 if whole => Rank::Float(LE::read_f64(bytes)),
+        Kind::String if bytes.len() == 16 => {
+            let (data, len) = (LE::read_u64(bytes), LE::read_u64(&bytes[8..]));
+            let text = map.memory.bytes(data, len as usize);
+            Rank::Bytes(text.map(|text| text.into_owned()).unwrap_or_default())
+        }
+        _ => Rank::Bytes(printed(ty, bytes, map)),
+    }
+}
+
+fn printed(ty: &GoType, bytes: &[u8], map: &GoMap<'_>) -> Vec<u8> {
+    let context = crate::value::Context::new(map.memory, map.types, Default::default(), &Quiet);
+    let mut text = Vec::new();
+    if let Ok(plan) = context.plan(ty.id) {
+        let mut sink = crate::value::GoSyntax::new(&mut text, false);
+        if plan.write(&context, bytes, &mut sink).is_err() {
+            text.clear();
+        }
+    }
+    text
+}

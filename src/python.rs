@@ -1,0 +1,427 @@
+//! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
+
+use crate::answer::{self, Format, PrintOptions, Show, SortBy};
+use crate::error::Watch;
+use crate::memory::{DebuggerMemory, Memory};
+use crate::session::{MapRef, Session};
+use crate::value::Options;
+use crate::{expression::Location, Error};
+use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pyo3::create_exception!(_native, PyError, pyo3::exceptions::PyException, "One sentence: what was wrong, what to do.");
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        match error {
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            other => PyError::new_err(other.to_string()),
+        }
+    }
+}
+
+/// Looks for Ctrl-C every 10 ms, and tells the front end how far the work is every 200 ms.
+struct PyWatch {
+    progress: Option<Py<PyAny>>,
+    last: Mutex<(Instant, Instant)>,
+}
+
+const SIGNALS_EVERY: Duration = Duration::from_millis(10);
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+impl PyWatch {
+    fn new(progress: Option<Py<PyAny>>) -> PyWatch {
+        PyWatch { progress, last: Mutex::new((Instant::now(), Instant::now())) }
+    }
+}
+
+impl Watch for PyWatch {
+    fn tick(&self, done: u64, total: u64) -> crate::Result<()> {
+        // Whoever holds the lock is looking right now.
+        let Ok(mut last) = self.last.try_lock() else { return Ok(()) };
+        if last.0.elapsed() < SIGNALS_EVERY {
+            return Ok(());
+        }
+        last.0 = Instant::now();
+        let show = last.1.elapsed() >= PROGRESS_EVERY && done > 0;
+        if show {
+            last.1 = Instant::now();
+        }
+        Python::attach(|py| {
+            py.check_signals()?;
+            match &self.progress {
+                Some(progress) if show => progress.call1(py, (done, total)).map(drop),
+                _ => Ok(()),
+            }
+        })
+        .map_err(|_| Error::Interrupted)
+    }
+}
+
+/// Text for the front end, handed over in pieces that are whole UTF-8.
+struct PyWriter {
+    write: Py<PyAny>,
+    pending: Vec<u8>,
+}
+
+impl Write for PyWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.pending.extend_from_slice(bytes);
+        self.hand_over(false)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.hand_over(true)
+    }
+}
+
+impl PyWriter {
+    fn hand_over(&mut self, all: bool) -> std::io::Result<()> {
+        let whole = match std::str::from_utf8(&self.pending) {
+            Ok(_) => self.pending.len(),
+            Err(error) if all || error.error_len().is_some() => self.pending.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let text = String::from_utf8_lossy(&self.pending[..whole]);
+        let result = Python::attach(|py| self.write.call1(py, (&*text,)).map(drop));
+        self.pending.drain(..whole);
+        result.map_err(|error| {
+            let interrupted = Python::attach(|py| error.is_instance_of::<PyKeyboardInterrupt>(py));
+            match interrupted {
+                true => std::io::Error::from(std::io::ErrorKind::Interrupted),
+                false => std::io::Error::other(error.to_string()),
+            }
+        })
+    }
+}
+
+/// Where an answer goes, and who is asked whether to go on.
+struct Output {
+    writer: Box<dyn Write + Send>,
+    watch: PyWatch,
+    path: Option<PathBuf>,
+}
+
+impl Output {
+    fn open(write: Py<PyAny>, output: Option<PathBuf>, progress: Option<Py<PyAny>>) -> crate::Result<Output> {
+        let writer: Box<dyn Write + Send> = match &output {
+            None => Box::new(PyWriter { write, pending: Vec::new() }),
+            Some(path) => Box::new(std::fs::File::create(path).map_err(|e| cannot_write(path, e))?),
+        };
+        Ok(Output { writer, watch: PyWatch::new(progress), path: output })
+    }
+
+    /// Runs `answer` without holding Python's lock; a panic becomes an error.
+    fn run<T: Send>(
+        mut self,
+        py: Python<'_>,
+        answer: impl FnOnce(&dyn Watch, &mut dyn Write) -> crate::Result<T> + Send,
+    ) -> PyResult<T> {
+        let path = self.path.clone();
+        let result = guarded(py, move || {
+            let result = answer(&self.watch, &mut *self.writer);
+            result.and_then(|answer| match self.writer.flush() {
+                Ok(()) => Ok(answer),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(Error::Interrupted),
+                Err(error) => Err(Error::Output { path: "the answer".into(), reason: error.to_string() }),
+            })
+        });
+        match (result, path) {
+            (Err(Error::Output { reason, .. }), Some(path)) => Err(cannot_write(&path, reason).into()),
+            (result, _) => Ok(result?),
+        }
+    }
+}
+
+fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::Output { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// Runs `work` without Python's lock. A panic is a bug of ours: it must not end the debugger.
+fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
+    py.detach(|| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(Error::Binary(format!("mapscope failed ({}); please report this", what.unwrap_or("unknown"))))
+        })
+    })
+}
+
+/// A map found by an expression or an address.
+#[pyclass(name = "MapRef", frozen)]
+#[derive(Clone, Copy)]
+struct PyMap(MapRef);
+
+#[pymethods]
+impl PyMap {
+    /// Address of the header; 0 for a nil map.
+    #[getter]
+    fn address(&self) -> u64 {
+        self.0.address
+    }
+}
+
+/// A target: a core, a process, or a debugger's.
+///
+/// A live process's session may hold its threads by ptrace, which binds it to the thread that made it.
+#[pyclass(name = "Session", unsendable)]
+struct PySession {
+    session: Session,
+}
+
+#[pymethods]
+impl PySession {
+    /// A core file, with the executable that the user chose or the one that it names.
+    #[staticmethod]
+    #[pyo3(signature = (core, executable=None))]
+    fn core(py: Python<'_>, core: PathBuf, executable: Option<PathBuf>) -> PyResult<PySession> {
+        let session = guarded(py, || Session::core(&core, executable.as_deref()))?;
+        Ok(PySession { session })
+    }
+
+    /// A live process, stopped while the session lives if `stop`.
+    #[staticmethod]
+    #[pyo3(signature = (pid, executable=None, stop=true))]
+    fn process(py: Python<'_>, pid: i32, executable: Option<PathBuf>, stop: bool) -> PyResult<PySession> {
+        let session = guarded(py, || Session::process(pid, executable.as_deref(), stop))?;
+        Ok(PySession { session })
+    }
+
+    /// A live process that the calling debugger holds.
+    #[staticmethod]
+    #[pyo3(signature = (pid, executable=None))]
+    fn held_process(py: Python<'_>, pid: i32, executable: Option<PathBuf>) -> PyResult<PySession> {
+        let session = guarded(py, || Session::held_process(pid, executable.as_deref()))?;
+        Ok(PySession { session })
+    }
+
+    /// Any target, read by `read(address, length) -> bytes or None`; `entry` is its run-time entry point.
+    #[staticmethod]
+    fn remote(py: Python<'_>, read: Py<PyAny>, executable: PathBuf, entry: Option<u64>) -> PyResult<PySession> {
+        let reader = move |address: u64, buf: &mut [u8]| {
+            Python::attach(|py| {
+                let answer = read.call1(py, (address, buf.len()));
+                let Ok(answer) = answer else { return false };
+                let Ok(bytes) = answer.cast_bound::<PyBytes>(py) else { return false };
+                let bytes = bytes.as_bytes();
+                let whole = bytes.len() == buf.len();
+                if whole {
+                    buf.copy_from_slice(bytes);
+                }
+                whole
+            })
+        };
+        let memory: Arc<dyn Memory> = Arc::new(DebuggerMemory::new(Box::new(reader), Vec::new()));
+        let session = guarded(py, || Session::remote(memory, &executable, entry))?;
+        Ok(PySession { session })
+    }
+
+    /// What the user should know of the source, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        self.session.notes.clone()
+    }
+
+    /// The map that an expression over package variables leads to.
+    fn resolve(&self, py: Python<'_>, expression: &str) -> PyResult<PyMap> {
+        let session = Shared(&self.session);
+        Ok(PyMap(guarded(py, || session.get().resolve(expression))?))
+    }
+
+    /// The map of the type named `type_name` whose header is at `address`.
+    fn map_at(&self, py: Python<'_>, type_name: &str, address: u64) -> PyResult<PyMap> {
+        let session = Shared(&self.session);
+        Ok(PyMap(guarded(py, || Ok(MapRef { address, ty: session.get().type_named(type_name)? }))?))
+    }
+
+    /// The map that the value of the type named `type_name` at `address` leads to.
+    fn map_in(&self, py: Python<'_>, type_name: &str, address: u64) -> PyResult<PyMap> {
+        let session = Shared(&self.session);
+        Ok(PyMap(guarded(py, || {
+            let session = session.get();
+            session.map_from(Location { address, ty: session.type_named(type_name)? })
+        })?))
+    }
+
+    /// `len(m)`.
+    fn count(&self, py: Python<'_>, map: &PyMap) -> PyResult<u64> {
+        let (session, map) = (Shared(&self.session), map.0);
+        Ok(guarded(py, || Ok(session.get().open(map)?.count()))?)
+    }
+
+    /// Names of package variables that start with `start` and are maps.
+    fn map_variables(&self, py: Python<'_>, start: &str) -> PyResult<Vec<String>> {
+        let session = Shared(&self.session);
+        Ok(guarded(py, || Ok(session.get().types.map_variables(start)))?)
+    }
+
+    #[pyo3(signature = (map, *, limit, r#where, sort, raw, json, depth, string_limit, elements_limit, colour, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn print(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        limit: u64,
+        r#where: Option<String>,
+        sort: Option<&str>,
+        raw: bool,
+        json: bool,
+        depth: usize,
+        string_limit: usize,
+        elements_limit: usize,
+        colour: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let sort = match sort {
+            Some("key") => Some(SortBy::Key),
+            Some("elem") => Some(SortBy::Elem),
+            _ => None,
+        };
+        let show = show(json, colour, depth, string_limit, elements_limit);
+        let options = PrintOptions { show, limit, pattern: r#where, sort, raw };
+        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+            answer::print(&session.open(map)?, &options, &session.notes, watch, out)
+        })
+    }
+
+    #[pyo3(signature = (map, *, json, write, output, progress))]
+    fn stats(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+            answer::stats(&session.open(map)?, json, &session.notes, watch, out)
+        })
+    }
+
+    #[pyo3(signature = (map, *, first, last, json, depth, string_limit, elements_limit, colour, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn buckets(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        first: u64,
+        last: u64,
+        json: bool,
+        depth: usize,
+        string_limit: usize,
+        elements_limit: usize,
+        colour: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let show = show(json, colour, depth, string_limit, elements_limit);
+        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+            answer::buckets(&session.open(map)?, first..=last, &show, &session.notes, watch, out)
+        })
+    }
+
+    /// Writes all entries to `path`, then one line (or document) that says so to `write`.
+    #[pyo3(signature = (map, *, path, depth, json, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn export(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        path: PathBuf,
+        depth: usize,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+            let map = session.open(map)?;
+            let format = Format::of(&path)?;
+            let mut file = std::fs::File::create(&path).map_err(|e| cannot_write(&path, e))?;
+            let count = answer::write_behind(&mut file, |file| {
+                answer::export(&map, format, depth, &session.notes, watch, file)
+            });
+            let count = count.map_err(|e| match e {
+                Error::Output { reason, .. } => cannot_write(&path, reason),
+                other => other,
+            })?;
+            let file = path.display().to_string();
+            let said = match json {
+                true => serde_json::json!({"file": file, "entries": count}).to_string(),
+                false => format!("{count} entries written to {file}"),
+            };
+            writeln!(out, "{said}").map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
+        })
+    }
+
+    /// The map as one Go literal, for a pretty printer.
+    #[pyo3(signature = (map, *, limit, depth, string_limit, elements_limit, write))]
+    #[allow(clippy::too_many_arguments)]
+    fn literal(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        limit: u64,
+        depth: usize,
+        string_limit: usize,
+        elements_limit: usize,
+        write: Py<PyAny>,
+    ) -> PyResult<()> {
+        let show = show(false, false, depth, string_limit, elements_limit);
+        self.answer(py, map, write, None, None, |session, map, watch, out| {
+            let mut text = Vec::new();
+            answer::literal(&session.open(map)?, limit, &show, watch, &mut text)?;
+            out.write_all(&text).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
+        })
+    }
+}
+
+/// A session borrowed by the one thread that made it, while Python's lock is free.
+struct Shared<'s>(&'s Session);
+
+// SAFETY: `guarded` runs its closure on the calling thread; nothing is sent anywhere.
+unsafe impl Send for Shared<'_> {}
+
+impl<'s> Shared<'s> {
+    fn get(&self) -> &'s Session {
+        self.0
+    }
+}
+
+impl PySession {
+    fn answer<T: Send>(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+        answer: impl FnOnce(&Session, MapRef, &dyn Watch, &mut dyn Write) -> crate::Result<T> + Send,
+    ) -> PyResult<T> {
+        let (session, map) = (Shared(&self.session), map.0);
+        Output::open(write, output, progress)?.run(py, move |watch, out| answer(session.get(), map, watch, out))
+    }
+}
+
+fn show(json: bool, colour: bool, depth: usize, string_limit: usize, elements_limit: usize) -> Show {
+    Show { json, colour, values: Options { depth, string_limit, elements_limit } }
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // A panic is reported as an error; its default message would land in the user's session.
+    std::panic::set_hook(Box::new(|_| {}));
+    module.add_class::<PySession>()?;
+    module.add_class::<PyMap>()?;
+    module.add("Error", module.py().get_type::<PyError>())?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! One target to ask questions of: its memory, its program, its types.
+
+use crate::binary::elf;
+use crate::binary::program::Program;
+use crate::expression::{self, Location};
+use crate::map::GoMap;
+use crate::memory::{CoreMemory, Memory, ProcessMemory, Thread};
+use crate::types::{ProgramTypes, TypeId, TypeSource};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A target: a core, a live process, or whatever a debugger is attached to.
+pub struct Session {
+    /// Its memory.
+    pub memory: Arc<dyn Memory>,
+    /// Its types.
+    pub types: ProgramTypes,
+    /// Its threads with their registers, as far as known.
+    pub threads: Vec<Thread>,
+    /// What the user should know of the source: files that do not fit, a truncated core, a running process.
+    pub notes: Vec<String>,
+}
+
+/// A map that an expression or an address named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapRef {
+    /// Address of its header; 0 for a nil map.
+    pub address: u64,
+    /// Its type.
+    pub ty: TypeId,
+}
+
+impl Session {
+    /// Opens a core file; the executable is `executable`, else the one that the core names.
+    pub fn core(core: &Path, executable: Option<&Path>) -> Result<Session> {
+        let memory = CoreMemory::open(core, executable)?;
+        let Some((path, bias)) = memory.executable().map(|(path, bias)| (path.to_path_buf(), bias)) else {
+            return Err(Error::Binary(format!("{} does not name its executable; give it too", core.display())));
+        };
+        let mut notes = memory.notes.clone();
+        if memory.is_truncated() {
+            notes.push(format!("{} is truncated; what it lacks is reported where it matters", core.display()));
+        }
+        let threads = memory.threads().to_vec();
+        let file = Arc::new(elf::map_file(&path)?);
+        elf::header(&file, &path)?;
+        let program = Program::with_bias(&path, file, bias)?;
+        Session::new(Arc::new(memory), program, threads, notes)
+    }
+
+    /// Opens a live process, stopped while the session lives if `stop`.
+    pub fn process(pid: i32, executable: Option<&Path>, stop: bool) -> Result<Session> {
+        let memory = if stop { ProcessMemory::stop(pid)? } else { ProcessMemory::open(pid)? };
+        let notes = match stop {
+            true => Vec::new(),
+            false => vec![format!("process {pid} was running while it was read; entries may be inconsistent")],
+        };
+        Session::of_process(memory, executable, notes)
+    }
+
+    /// Opens a live process that a debugger holds.
+    pub fn held_process(pid: i32, executable: Option<&Path>) -> Result<Session> {
+        Session::of_process(ProcessMemory::open(pid)?, executable, Vec::new())
+    }
+
+    fn of_process(memory: ProcessMemory, executable: Option<&Path>, notes: Vec<String>) -> Result<Session> {
+        let pid = memory.pid();
+        let link = PathBuf::from(format!("/proc/{pid}/exe"));
+        let path = executable.map(Path::to_path_buf).unwrap_or(link);
+        let program = Program::open(&path, auxv_entry(pid))?;
+        let threads = memory.threads().to_vec();
+        Session::new(Arc::new(memory), program, threads, notes)
+    }
+
+    /// A session over any memory, e.g. that of a remote target; `entry` is the program's run-time entry point.
+    pub fn remote(memory: Arc<dyn Memory>, executable: &Path, entry: Option<u64>) -> Result<Session> {
+        Session::new(memory, Program::open(executable, entry)?, Vec::new(), Vec::new())
+    }
+
+    fn new(memory: Arc<dyn Memory>, program: Program, threads: Vec<Thread>, notes: Vec<String>) -> Result<Session> {
+        if program.dwarf.as_ref().is_some_and(|dwarf| !dwarf.has_go()) {
+            return Err(Error::Binary(format!("{} is not a Go program", program.path.display())));
+        }
+        let types = ProgramTypes::new(Arc::new(program), &*memory);
+        Ok(Session { memory, types, threads, notes })
+    }
+
+    /// The map that an expression over package variables leads to.
+    pub fn resolve(&self, expression: &str) -> Result<MapRef> {
+        let location = expression::evaluate(&self.types, &*self.memory, expression)?;
+        self.map_from(location)
+    }
+
+    /// The map that the value at a location leads to.
+    pub fn map_from(&self, location: Location) -> Result<MapRef> {
+        let (address, ty) = expression::map_at(&self.types, &*self.memory, location)?;
+        Ok(MapRef { address, ty })
+    }
+
+    /// The type named `name`, or a sentence.
+    pub fn type_named(&self, name: &str) -> Result<TypeId> {
+        self.types.by_name(name)?.ok_or_else(|| {
+            Error::Type(format!("the program has no type {name}; spell it as Go does, e.g. 'map[string]*main.T'"))
+        })
+    }
+
+    /// Reads the header of a map.
+    pub fn open(&self, map: MapRef) -> Result<GoMap<'_>> {
+        GoMap::open(&*self.memory, &self.types, map.ty, map.address)
+    }
+}
+
+/// AT_ENTRY of a process: where its entry point came to lie.
+fn auxv_entry(pid: i32) -> Option<u64> {
+    const AT_ENTRY: u64 = 9;
+    let auxv = std::fs::read(format!("/proc/{pid}/auxv")).ok()?;
+    auxv.chunks_exact(16).find_map(|pair| {
+        let word = |at: usize| pair[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+        (word(0)? == AT_ENTRY).then(|| word(8)).flatten()
+    })
+}

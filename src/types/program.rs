@@ -1,0 +1,142 @@
+//! The types of one program in one address space: DWARF types with their run-time descriptors joined.
+
+use super::{GoType, Shape, TypeId, TypeSource};
+use crate::binary::program::{no_dwarf, Program};
+use crate::memory::Memory;
+use crate::{Error, Result};
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, RwLock};
+
+/// The type graph of a program as it runs.
+pub struct ProgramTypes {
+    program: Arc<Program>,
+    /// `runtime.firstmoduledata.types`: descriptors are named by their offset from here.
+    types_base: Option<u64>,
+    loaded: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
+}
+
+impl ProgramTypes {
+    /// The types of `program`, whose data is read from `memory`.
+    pub fn new(program: Arc<Program>, memory: &dyn Memory) -> ProgramTypes {
+        let mut types = ProgramTypes { program, types_base: None, loaded: RwLock::default() };
+        types.types_base = types.read_types_base(memory);
+        types
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Run-time address of the package variable `name`, and its type.
+    pub fn variable(&self, name: &str) -> Result<Option<(u64, TypeId)>> {
+        let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
+        Ok(dwarf.variable(name)?.map(|v| (v.address.wrapping_add(self.program.bias), v.ty)))
+    }
+
+    /// Names of the package variables that start with `start` and are maps, or pointers to maps.
+    pub fn map_variables(&self, start: &str) -> Vec<String> {
+        let Some(dwarf) = &self.program.dwarf else { return Vec::new() };
+        let is_map = |id: TypeId| self.load(id).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)));
+        let variables = dwarf.variables().filter(|v| v.name.starts_with(start) && is_map(v.ty));
+        variables.map(|v| v.name).collect()
+    }
+
+    /// The field `name` of the struct type `ty`.
+    pub fn field(&self, ty: TypeId, name: &str) -> Result<Option<(u64, TypeId)>> {
+        let ty = self.load(ty)?;
+        let Shape::Struct(fields) = &ty.shape else { return Ok(None) };
+        Ok(fields.iter().find(|f| &*f.name == name).map(|f| (f.offset, f.ty)))
+    }
+
+    fn read_types_base(&self, memory: &dyn Memory) -> Option<u64> {
+        let (module, ty) = self.variable("runtime.firstmoduledata").ok()??;
+        let (offset, _) = self.field(ty, "types").ok()??;
+        memory.u64(module.wrapping_add(offset)).ok()
+    }
+}
+
+impl TypeSource for ProgramTypes {
+    fn load(&self, id: TypeId) -> Result<Arc<GoType>> {
+        let loaded = self.loaded.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(known) = loaded.get(&id) {
+            return Ok(known.clone());
+        }
+        drop(loaded);
+        let ty = match (id, &self.program.dwarf) {
+            (TypeId::Basic(kind), _) => {
+                GoType::basic(kind).ok_or_else(|| Error::Type(format!("{kind:?} is not a predeclared type")))?
+            }
+            (TypeId::Dwarf(offset), Some(dwarf)) => {
+                let mut ty = dwarf.load_type(offset)?;
+                ty.descriptor = ty.descriptor.and_then(|offset| self.types_base?.checked_add(offset));
+                ty
+            }
+            _ => return Err(no_dwarf(&self.program.path)),
+        };
+        let ty = Arc::new(ty);
+        self.loaded.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, ty.clone());
+        Ok(ty)
+    }
+
+    fn by_name(&self, name: &str) -> Result<Option<TypeId>> {
+        let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
+        Ok(dwarf.type_named(name).or_else(|| dwarf.type_named(&normal_spelling(name))))
+    }
+
+    fn by_descriptor(&self, address: u64) -> Result<TypeId> {
+        let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
+        let offset = self.types_base.and_then(|base| address.checked_sub(base)).filter(|&offset| offset != 0);
+        offset
+            .and_then(|offset| dwarf.type_of_runtime(offset))
+            .ok_or_else(|| Error::Type(format!("no type has its descriptor at {address:#x}")))
+    }
+
+    fn function_name(&self, pc: u64) -> Option<String> {
+        self.program.function_at(pc).map(|f| f.name.clone())
+    }
+}
+
+/// A type name as the linker spells it: `any` is `interface {}`, `byte` is `uint8`, `rune` is `int32`,
+/// and `struct{` and `interface{` have a space before the brace.
+pub fn normal_spelling(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 8);
+    let mut rest = name.trim();
+    while let Some(first) = rest.chars().next() {
+        let word_len = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
+        if word_len == 0 {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let (word, after) = rest.split_at(word_len);
+        match word {
+            "any" => out.push_str("interface {}"),
+            "byte" => out.push_str("uint8"),
+            "rune" => out.push_str("int32"),
+            _ => out.push_str(word),
+        }
+        if matches!(word, "struct" | "interface") && after.starts_with('{') {
+            out.push(' ');
+        }
+        rest = after;
+    }
+    out
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '·' | '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normal_spelling;
+
+    #[test]
+    fn spelling_as_the_linker_has_it() {
+        assert_eq!(normal_spelling("map[string]any"), "map[string]interface {}");
+        assert_eq!(normal_spelling("map[rune][]byte"), "map[int32][]uint8");
+        assert_eq!(normal_spelling("map[main.any]interface{}"), "map[main.any]interface {}");
+        assert_eq!(normal_spelling("struct{}"), "struct {}");
+    }
+}

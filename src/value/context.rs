@@ -1,0 +1,169 @@
+//! What a value needs around it to be printed: memory, types, limits, and what was learnt on the way.
+
+use super::plan::{Direct, Plan};
+use super::time::{Location, LocationOffsets};
+use crate::error::Watch;
+use crate::memory::Memory;
+use crate::types::{Shape, TypeId, TypeSource};
+use crate::{Error, Result};
+use rustc_hash::FxHashMap;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
+
+/// How much of a value to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How many pointers to follow, one below the other.
+    pub depth: usize,
+    /// Bytes shown of a string or `[]byte`; 0 for all.
+    pub string_limit: usize,
+    /// Elements shown of a slice, an array or a map inside a value; 0 for all.
+    pub elements_limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { depth: 3, string_limit: 0, elements_limit: 0 }
+    }
+}
+
+/// The surroundings of the values being printed. One per thread: it caches without locks.
+pub struct Context<'a> {
+    /// The target's bytes.
+    pub memory: &'a dyn Memory,
+    /// The target's types.
+    pub types: &'a dyn TypeSource,
+    /// The limits.
+    pub options: Options,
+    /// Asked every few thousand pieces, with `tick(0, 0)`, whether to go on.
+    pub watch: &'a dyn Watch,
+    plans: RefCell<FxHashMap<TypeId, Result<Arc<Plan>>>>,
+    dynamics: RefCell<FxHashMap<u64, Result<Dynamic>>>,
+    locations: RefCell<FxHashMap<u64, Option<Arc<Location>>>>,
+    location_offsets: OnceCell<LocationOffsets>,
+    channel_offsets: OnceCell<ChannelOffsets>,
+    steps: Cell<u32>,
+}
+
+/// The dynamic type of an interface value.
+#[derive(Debug, Clone)]
+pub(super) struct Dynamic {
+    pub plan: Arc<Plan>,
+    /// Whether the interface's data word is the value itself.
+    pub direct: bool,
+}
+
+/// Offsets in `runtime.hchan`; the defaults are those of src/runtime/chan.go, go1.1 to 1.27.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChannelOffsets {
+    pub qcount: u64,
+    pub dataqsiz: u64,
+}
+
+/// Descriptors remembered; garbage interfaces must not fill our memory with errors.
+const MOST_DYNAMICS: usize = 1 << 16;
+
+impl<'a> Context<'a> {
+    /// A context with empty caches.
+    pub fn new(
+        memory: &'a dyn Memory,
+        types: &'a dyn TypeSource,
+        options: Options,
+        watch: &'a dyn Watch,
+    ) -> Context<'a> {
+        Context {
+            memory,
+            types,
+            options,
+            watch,
+            plans: RefCell::default(),
+            dynamics: RefCell::default(),
+            locations: RefCell::default(),
+            location_offsets: OnceCell::new(),
+            channel_offsets: OnceCell::new(),
+            steps: Cell::new(0),
+        }
+    }
+
+    /// The plan of a type, compiled on first use.
+    pub fn plan(&self, id: TypeId) -> Result<Arc<Plan>> {
+        if let Some(plan) = self.plans.borrow().get(&id) {
+            return plan.clone();
+        }
+        let plan = Plan::compile(self.types, id);
+        self.plans.borrow_mut().insert(id, plan.clone());
+        plan
+    }
+
+    /// The type with a runtime descriptor, and how interfaces hold its values.
+    pub(super) fn dynamic(&self, descriptor: u64) -> Result<Dynamic> {
+        if let Some(dynamic) = self.dynamics.borrow().get(&descriptor) {
+            return dynamic.clone();
+        }
+        let dynamic = self.find_dynamic(descriptor);
+        let mut dynamics = self.dynamics.borrow_mut();
+        if dynamics.len() >= MOST_DYNAMICS {
+            dynamics.clear();
+        }
+        dynamics.insert(descriptor, dynamic.clone());
+        dynamic
+    }
+
+    fn find_dynamic(&self, descriptor: u64) -> Result<Dynamic> {
+        let plan = self.plan(self.types.by_descriptor(descriptor)?)?;
+        let direct = match plan.direct {
+            Direct::Yes => true,
+            Direct::No => false,
+            Direct::AskDescriptor => self.descriptor_says_direct(descriptor)?,
+        };
+        Ok(Dynamic { plan, direct })
+    }
+
+    /// `KindDirectIface` in `Kind_` (to go1.25) or `TFlagDirectIface` in `TFlag` (from go1.26), each 1<<5;
+    /// the other byte's bit is unused. Source: src/internal/abi/type.go, go1.21 to 1.27.
+    fn descriptor_says_direct(&self, descriptor: u64) -> Result<bool> {
+        const TFLAG_TO_KIND: u64 = 20;
+        let end = descriptor.checked_add(TFLAG_TO_KIND);
+        let address = end.ok_or_else(|| Error::Type(format!("{descriptor:#x} is no type descriptor")))?;
+        let [tflag, _align, _field_align, kind] = self.memory.array::<4>(address)?;
+        Ok((tflag | kind) & 1 << 5 != 0)
+    }
+
+    /// The `time.Location` at an address, read once; `None` when it cannot be read.
+    pub(super) fn location(&self, address: u64) -> Option<Arc<Location>> {
+        if let Some(location) = self.locations.borrow().get(&address) {
+            return location.clone();
+        }
+        let offsets = self.location_offsets.get_or_init(|| LocationOffsets::of(self.types));
+        let location = Location::read(self.memory, offsets, address).ok().map(Arc::new);
+        let mut locations = self.locations.borrow_mut();
+        if locations.len() >= MOST_DYNAMICS {
+            locations.clear();
+        }
+        locations.insert(address, location.clone());
+        location
+    }
+
+    pub(super) fn channel_offsets(&self) -> ChannelOffsets {
+        *self.channel_offsets.get_or_init(|| {
+            let ty = self.types.by_name("runtime.hchan").ok().flatten().and_then(|id| self.types.load(id).ok());
+            let offset = |name: &str, usual: u64| match ty.as_deref().map(|ty| &ty.shape) {
+                Some(Shape::Struct(fields)) => {
+                    fields.iter().find(|field| &*field.name == name).map_or(usual, |field| field.offset)
+                }
+                _ => usual,
+            };
+            ChannelOffsets { qcount: offset("qcount", 0), dataqsiz: offset("dataqsiz", 8) }
+        })
+    }
+
+    /// Counts one piece of work and asks now and then whether to go on.
+    pub(super) fn step(&self) -> Result<()> {
+        let steps = self.steps.get().wrapping_add(1);
+        self.steps.set(steps);
+        if steps % 4096 == 0 {
+            self.watch.tick(0, 0)?;
+        }
+        Ok(())
+    }
+}

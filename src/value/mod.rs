@@ -1,0 +1,31 @@
+//! Go values: printing them from target memory, reading them as the user types them, filtering by them.
+//!
+//! A type is compiled once into a [`Plan`]; [`Plan::write`] walks a value's bytes and tells a [`Sink`]
+//! what it meets. Sinks are compiled in, so that a scalar costs a branch and its digits.
+
+mod context;
+mod csv;
+mod float;
+mod gosyntax;
+mod json;
+mod literal;
+mod pattern;
+mod plan;
+mod quote;
+mod scan;
+mod sink;
+mod time;
+mod walk;
+
+pub use context::{Context, Options};
+pub use csv::CsvCell;
+pub use gosyntax::GoSyntax;
+pub use json::{push_string as push_json_string, Json};
+pub use literal::{example, parse_key, Arena, Overlay};
+pub use pattern::Filter;
+pub use plan::{short_name, Plan};
+pub use sink::Sink;
+pub use time::GoTime;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+"""What the tests share: the matrix of Go versions, and ways to ask each front end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "core-samples"), str(ROOT / "tests")]
+
+import build  # noqa: E402  (core-samples/build.py)
+import toolchains  # noqa: E402
+
+GDBINIT = ROOT / "gdbinit"
+#: Versions that run every variant and source in CI; the others run the default build only.
+FULL = ("1.21.13", "1.23.9", "1.24.11", "1.27.3")
+EVERYTHING = os.environ.get("MAPSCOPE_MATRIX") == "all"
+
+
+def gdb(*arguments, commands=(), timeout=120, **options):
+    """Runs gdb in batch mode with our gdbinit and these commands; returns its CompletedProcess."""
+    line = ["gdb", "-nx", "-batch", "-x", str(GDBINIT), *map(str, arguments)]
+    for command in commands:
+        line += ["-ex", command]
+    return subprocess.run(line, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def documents(text):
+    """The JSON documents among lines of output."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def cli(*words, timeout=120):
+    """Runs the command line form; returns its CompletedProcess."""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
+    line = [sys.executable, "-m", "mapscope.cli", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=timeout, env=environment)

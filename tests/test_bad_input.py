@@ -1,0 +1,186 @@
+"""Broken targets and bad commands: one clear sentence, in gdb and on the command line alike."""
+
+import shutil
+import subprocess
+import time
+
+import build
+import pytest
+from conftest import cli, documents, gdb
+
+VERSIONS = ("1.23.9", "1.27.3")
+BOTH = pytest.mark.parametrize("version", VERSIONS)
+
+
+def ask(dump, *words):
+    """The command line's answer, after checking that gdb says the same."""
+    there = cli("--core", dump.exe, dump.core, *words)
+    here = gdb(dump.exe, dump.core, commands=["gomap " + " ".join(words)])
+    assert "Traceback" not in here.stderr + here.stdout + there.stderr
+    sentence = there.stderr.strip().removeprefix("mapscope: ")
+    assert sentence in here.stderr, (sentence, here.stderr)
+    return there
+
+
+@pytest.fixture(scope="module")
+def corrupt():
+    dumps = {version: build.dump("corrupt", version) for version in VERSIONS}
+    return dumps.__getitem__
+
+
+REFUSED = {
+    "main.NotAMap": "this is of type int, not a map",
+    "main.NilPointer": "is nil, so there is no map",
+    "main.NilInside.m": "is nil, so there is no map",
+    "main.Garbage": "holds no sound map header",
+    "main.Unmapped": "memory at 0x10 is not in this core",
+    "main.AbsurdB": "holds no sound map header",
+    "main.HugeB": "more than the whole target has",
+    "main.BadCount": "holds no sound map header",
+    "main.Nothing": "has no package variable main.Nothing",
+    "main.Sound.field": "map[int64]int64 has no fields",
+    "main.": "no package variable",
+    "0x10": "an address needs its type",
+    "''": "no package variable",
+}
+
+
+@BOTH
+@pytest.mark.parametrize("expression", REFUSED)
+def test_what_is_no_sound_map_is_refused_in_one_sentence(corrupt, version, expression):
+    answer = ask(corrupt(version), "print", expression)
+    assert answer.returncode == 2 and answer.stdout == ""
+    assert REFUSED[expression] in answer.stderr and answer.stderr.count("\n") == 1
+
+
+@BOTH
+def test_what_is_wrong_in_a_readable_map_is_said_in_state(corrupt, version):
+    swiss = version == "1.27.3"
+    said = {
+        "main.OffByOne": "count says 2001, but 2000 live slots were found",
+        "main.Writing": "a goroutine was writing to the map",
+        "main.BadChain": "groups 0 to 127: memory at 0x7fff00000000 is not in this core" if swiss
+        else "overflow 1 of bucket 5 at 0x7fff00000000: memory at 0x7fff00000000 is not in this core",
+    }
+    said["main.BadTable" if swiss else "main.Cycle"] = (
+        "table 1: memory at 0x7fff00000000 is not in this core" if swiss else "overflow chain of bucket 3 returns to itself")
+    for name, sentence in said.items():
+        [document] = documents(ask(corrupt(version), "print", name, "--limit", "0", "--json").stdout)
+        assert any(sentence in finding for finding in document["map"]["state"]), document["map"]
+        assert all(entry["elem"] == 10 * entry["key"] for entry in document["entries"])
+
+
+@BOTH
+def test_a_truncated_core_answers_what_it_can(corrupt, version, tmp_path):
+    dump = corrupt(version)
+    whole = dump.core.stat().st_size
+    for share in (0.001, 0.02, 0.3, 0.9):
+        short = tmp_path / "core"
+        with open(dump.core, "rb") as source, open(short, "wb") as target:
+            target.write(source.read(int(whole * share)))
+        answer = cli("--core", dump.exe, short, "print", "main.Sound", "--limit", "0", "--json")
+        assert "Traceback" not in answer.stderr and len(answer.stderr.splitlines()) <= 2
+        if answer.returncode == 0:
+            [document] = documents(answer.stdout)
+            assert all(e["elem"] == 10 * e["key"] for e in document["entries"] if isinstance(e["key"], int))
+            assert len(document["entries"]) == 1000 or document["map"]["state"]
+        else:
+            assert "truncated" in answer.stderr or "not in this core" in answer.stderr, answer.stderr
+
+
+def test_a_wrong_executable_is_refused_with_both_ids(corrupt):
+    for version, other in (VERSIONS, VERSIONS[::-1]):
+        answer = cli("--core", corrupt(other).exe, corrupt(version).core, "print", "main.Sound")
+        assert answer.returncode == 2
+        assert "is not the program that this core was dumped from: its build ID is" in answer.stderr
+        sentence = answer.stderr.split("build ID is ")[1]
+        ours, theirs = sentence.split(", the core's is ")
+        assert len(ours) > 20 and len(theirs) > 20 and ours != theirs.strip()
+
+
+def test_files_that_are_not_what_they_should_be(corrupt, tmp_path):
+    dump = corrupt("1.27.3")
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "empty").write_bytes(b"")
+    cases = [
+        ((tmp_path / "nowhere", dump.core), "No such file"),
+        ((dump.exe, tmp_path / "nowhere"), "No such file"),
+        ((dump.exe, dump.exe), "is not a core file"),
+        ((tmp_path / "text", dump.core), "is not an ELF file"),
+        ((dump.exe, tmp_path / "text"), "is not an ELF file"),
+        ((dump.exe, tmp_path), ""),
+        ((dump.exe, tmp_path / "empty"), ""),
+    ]
+    for (exe, core), sentence in cases:
+        answer = cli("--core", exe, core, "print", "main.Sound")
+        assert answer.returncode == 2 and sentence in answer.stderr and answer.stderr.count("\n") == 1, answer.stderr
+
+
+def test_a_program_that_is_not_go(tmp_path):
+    source = tmp_path / "c.c"
+    source.write_text("#include <stdlib.h>\nint main(void) { abort(); }\n")
+    exe = tmp_path / "c"
+    subprocess.run(["gcc", "-g", "-o", exe, source], check=True)
+    subprocess.run(["gdb", "-nx", "-batch", "-ex", "break main", "-ex", "run", "-ex", f"gcore {tmp_path}/core", exe],
+                   check=True, capture_output=True)
+    answer = cli("--core", exe, tmp_path / "core", "print", "main.M0")
+    assert answer.returncode == 2 and "is not a Go program" in answer.stderr
+    here = gdb(exe, tmp_path / "core", commands=["gomap print main.M0"])
+    assert "is not a Go program" in here.stderr and "Traceback" not in here.stderr
+
+
+@BOTH
+def test_a_program_without_dwarf_is_one_sentence(version):
+    dump = build.dump("maps", version, "stripped")
+    answer = cli("--core", dump.exe, dump.core, "print", "main.M0")
+    assert answer.returncode == 2 and answer.stderr.count("\n") == 1
+
+
+def test_bad_commands_say_what_to_do(corrupt):
+    dump = corrupt("1.27.3")
+    cases = {
+        ("frobnicate",): "gomap has no verb 'frobnicate'",
+        ("print",): "the following arguments are required: MAP",
+        ("print", "main.Sound", "--limit", "-3"): "argument --limit",
+        ("print", "main.Sound", "--bogus"): "unrecognized arguments: --bogus",
+        ("export", "main.Sound", "x.doc"): "use .json, .jsonl or .csv",
+        ("buckets", "main.Sound", "a-b"): "a range is N or N-M",
+        ("print", "0x10", "--type", "map[string]nothing"): "the program has no type map[string]nothing",
+    }
+    for words, sentence in cases.items():
+        answer = cli("--core", dump.exe, dump.core, *words)
+        assert answer.returncode == 2 and sentence in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
+    assert "which target?" in cli("print", "main.Sound").stderr
+    assert "there is no process" in cli("--pid", "999999999", "print", "main.Sound").stderr
+
+
+def test_gdb_without_a_target_says_so(corrupt):
+    for arguments in ((), (corrupt("1.27.3").exe,)):
+        answer = gdb(*arguments, commands=["gomap print main.M0"])
+        assert "open a core (core-file FILE), or run or attach" in answer.stderr
+
+
+def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(tmp_path):
+    """The command stops its own clock; the tests' machine may be slow, so the bound is generous here
+    and the exact figure is in the benchmark."""
+    dump = build.dump("big", "1.27.3", args=("int64int64", "3000000"))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import gdb, os, signal, threading, time\n"
+        "def interrupt():\n"
+        "    global sent\n"
+        "    sent = time.monotonic()\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Timer(0.5, interrupt).start()\n"
+        "try:\n"
+        "    for _ in range(1000):\n"
+        "        gdb.execute('gomap print main.M --limit 0 --where elem==-1 --json', to_string=True)\n"
+        "except gdb.GdbError as error:\n"
+        "    print('STOPPED %s %.3f' % (error, time.monotonic() - sent))\n"
+        "print('ALIVE', gdb.execute('gomap print main.M --limit 1 --json', to_string=True)[:20])\n"
+    )
+    answer = gdb(dump.exe, dump.core, "-x", script)
+    stopped = [line for line in answer.stdout.splitlines() if line.startswith("STOPPED")]
+    assert stopped and "interrupted" in stopped[0], answer.stdout + answer.stderr
+    assert float(stopped[0].split()[-1]) < 2
+    assert 'ALIVE {"map":' in answer.stdout
