@@ -109,7 +109,7 @@ def dump(sample, version="1.23.9", variant="default", kind="kernel", args=()):
     if kind not in CORES:
         raise SampleError(f"there is no kind of core {kind!r}: use {' or '.join(CORES)}")
     exe = build(sample, version, variant)
-    tag = kind if not args else f"{kind}-{_digest(' '.join(map(str, args)).encode())}"
+    tag = kind if not args else f"{kind}-{digest(' '.join(map(str, args)).encode())}"
     home = exe.parent / tag
     result = Dump(exe, home / "core", home / "truth.jsonl")
     if not home.exists():
@@ -118,7 +118,7 @@ def dump(sample, version="1.23.9", variant="default", kind="kernel", args=()):
                 with tempfile.TemporaryDirectory(dir=exe.parent, prefix="making-") as scratch:
                     made = Path(scratch) / "made"
                     made.mkdir()
-                    {"kernel": _kernel_core, "gcore": _gcore}[kind](exe, made, args)
+                    {"kernel": kernel_core, "gcore": _gcore}[kind](exe, made, args)
                     os.replace(made, home)
     return result
 
@@ -136,7 +136,7 @@ def live(exe, args=(), **popen):
             for line in process.stdout:
                 if line.startswith("READY "):
                     break
-                truth.append(json.loads(line))
+                truth.append(_document(line))
             else:
                 errors.seek(0)
                 raise SampleError(f"{exe} ended before it was ready: {errors.read().decode(errors='replace')[:500]}")
@@ -152,7 +152,12 @@ def live(exe, args=(), **popen):
 def read_truth(path):
     """The documents of a truth file."""
     with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [_document(line) for line in lines if line.startswith("{")]
+
+
+def _document(line):
+    # Go writes -0 without a fraction, and json would lose its sign.
+    return json.loads(line, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
 
 
 def _recipe(version, name):
@@ -189,11 +194,12 @@ def _sources(sample):
 
 
 def _directory(sample, version, variant, sources):
-    digest = _digest(json.dumps([sources, str(VARIANTS[variant])], sort_keys=True).encode())
-    return cache_dir() / "samples" / sample / f"{version}-{variant}-{digest}"
+    content = json.dumps([sources, str(VARIANTS[variant])], sort_keys=True).encode()
+    return cache_dir() / "samples" / sample / f"{version}-{variant}-{digest(content)}"
 
 
-def _digest(data):
+def digest(data):
+    """A short name for this content."""
     return hashlib.sha256(data).hexdigest()[:12]
 
 
@@ -217,41 +223,43 @@ def _compile(sample, sources, exe, version, recipe):
 
 
 def _run_environment():
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GO")}
-    env["TZ"] = "UTC"
-    return env
+    """Next to nothing: a core holds the environment, and nobody's secrets belong into it."""
+    kept = {name: os.environ[name] for name in ("MAPSCOPE_SAMPLE_SECONDS",) if name in os.environ}
+    return {"TZ": "UTC", "PATH": os.defpath, **kept}
 
 
 def _gcore(exe, home, args):
     if shutil.which("gdb") is None:
         raise SampleError("gdb is not installed: run apt-get install gdb")
     with live(exe, args) as running:
-        command = ["gdb", "-nx", "-batch", "-p", str(running.pid), "-ex", f"gcore {home / 'core'}"]
+        full = home / "core.full"
+        command = ["gdb", "-nx", "-batch", "-p", str(running.pid), "-ex", f"gcore {full}"]
         result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if not (home / "core").exists():
+        if not full.exists():
             raise SampleError(f"gdb made no core of process {running.pid}: {result.stderr.strip()[-500:]}")
-        _make_sparse(home / "core")
+        with open(full, "rb") as source:
+            copy_sparse(source, home / "core")
+        full.unlink()
         with open(home / "truth.jsonl", "w", encoding="utf-8") as out:
             for document in running.truth:
                 out.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def _make_sparse(path):
-    """Give back the disk space of zeros: gdb writes out all that Go has reserved."""
+def copy_sparse(source, path):
+    """Write a stream to a file, leaving holes for its zeros: gdb writes out all that Go has reserved."""
     block = 1 << 16
     zeros = bytes(block)
-    sparse = path.with_name(path.name + ".sparse")
-    with open(path, "rb") as source, open(sparse, "wb") as target:
+    with open(path, "wb") as target:
         for data in iter(lambda: source.read(block), b""):
             if data == zeros:
                 target.seek(block, os.SEEK_CUR)
             else:
                 target.write(data)
-        target.truncate(source.tell())
-    os.replace(sparse, path)
+        target.truncate()
 
 
-def _kernel_core(exe, home, args):
+def kernel_core(exe, home, args=()):
+    """Let the sample abort; puts core, truth.jsonl and traceback.txt into the directory."""
     if resource.getrlimit(resource.RLIMIT_CORE)[1] != resource.RLIM_INFINITY:
         raise SampleError("the hard limit on core size is not unlimited: run ulimit -Hc unlimited as root first")
     with _plain_core_pattern(), open(home / "truth.jsonl", "wb") as out, open(home / "traceback.txt", "wb") as errors:
