@@ -100,8 +100,7 @@ func lineOf(layout, name, typ string, address uintptr, n int, note, header, entr
 // the mode asks: "wait" stays until it is killed or MAPSCOPE_SAMPLE_SECONDS (1800) have passed,
 // "abort" dies by SIGABRT leaving a core, "exit" returns.
 func Ready(mode string) {
-	fmt.Fprintf(out, "READY pid=%d\n", os.Getpid())
-	out.Flush()
+	Announce()
 	switch mode {
 	case "exit":
 	case "abort":
@@ -123,6 +122,19 @@ func Mode() string {
 		return os.Args[1]
 	}
 	return "wait"
+}
+
+// Announce prints the line that says all truth is out.
+func Announce() {
+	fmt.Fprintf(out, "READY pid=%d\n", os.Getpid())
+	out.Flush()
+}
+
+// Value is a value in the form of the truth; the pointer points at it.
+func Value(pointer any) string {
+	var b strings.Builder
+	write(&b, reflect.ValueOf(pointer).Elem(), 0)
+	return b.String()
 }
 
 func wait() {
