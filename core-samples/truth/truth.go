@@ -104,9 +104,7 @@ func Ready(mode string) {
 	switch mode {
 	case "exit":
 	case "abort":
-		debug.SetTraceback("crash")
-		// The signal may land on another thread: wait must hold off the deadlock detector till then.
-		time.AfterFunc(10*time.Millisecond, func() { syscall.Kill(os.Getpid(), syscall.SIGABRT) })
+		AbortSoon()
 		wait()
 	case "wait":
 		wait()
@@ -128,6 +126,12 @@ func Mode() string {
 func Announce() {
 	fmt.Fprintf(out, "READY pid=%d\n", os.Getpid())
 	out.Flush()
+}
+
+// AbortSoon kills the program with SIGABRT while the caller goes on to the state that the core shall show.
+func AbortSoon() {
+	debug.SetTraceback("crash")
+	time.AfterFunc(10*time.Millisecond, func() { syscall.Kill(os.Getpid(), syscall.SIGABRT) })
 }
 
 // Value is a value in the form of the truth; the pointer points at it.
