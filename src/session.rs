@@ -78,11 +78,12 @@ impl Session {
         Session::new(memory, Program::open(executable, entry)?, Vec::new(), Vec::new())
     }
 
-    fn new(memory: Arc<dyn Memory>, program: Program, threads: Vec<Thread>, notes: Vec<String>) -> Result<Session> {
-        if program.dwarf.as_ref().is_some_and(|dwarf| !dwarf.has_go()) {
+    fn new(memory: Arc<dyn Memory>, program: Program, threads: Vec<Thread>, mut notes: Vec<String>) -> Result<Session> {
+        if program.version.is_none() && !program.dwarf.as_ref().is_some_and(|dwarf| dwarf.has_go()) {
             return Err(Error::Binary(format!("{} is not a Go program", program.path.display())));
         }
-        let types = ProgramTypes::new(Arc::new(program), &*memory);
+        notes.extend(program.version.as_ref().and_then(|version| version.warning()));
+        let types = ProgramTypes::new(Arc::new(program), memory.clone());
         Ok(Session { memory, types, threads, notes })
     }
 

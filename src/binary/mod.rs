@@ -1,5 +1,7 @@
 //! What the executable says: ELF, DWARF.
 
+pub mod buildinfo;
 pub mod dwarf;
 pub mod elf;
 pub mod program;
+pub mod rtype;

@@ -1,5 +1,6 @@
 //! The program under test: its file, how far it was moved, and its debug information.
 
+use super::buildinfo::{self, GoVersion};
 use super::dwarf::Dwarf;
 use super::elf;
 use crate::{Error, Result};
@@ -19,6 +20,8 @@ pub struct Program {
     pub bias: u64,
     /// Its DWARF, from itself or from a separate debug file.
     pub dwarf: Option<Dwarf>,
+    /// The Go version it was built with; `None` when it is no Go program of 1.18 or later.
+    pub version: Option<GoVersion>,
     functions: OnceLock<Vec<Function>>,
 }
 
@@ -56,7 +59,8 @@ impl Program {
             Some(dwarf) => Some(dwarf),
             None => separate_debug_file(path, &file)?,
         };
-        Ok(Program { path: path.to_path_buf(), file, bias, dwarf, functions: OnceLock::new() })
+        let version = buildinfo::version(&file);
+        Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, functions: OnceLock::new() })
     }
 
     /// The function of the symbol table that contains the run-time address `pc`.

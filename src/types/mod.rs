@@ -180,7 +180,7 @@ pub struct MapType {
 }
 
 /// The two families of map layout.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapLayout {
     /// `runtime.hmap` and `bmap`: Go <= 1.23, and `GOEXPERIMENT=noswissmap` on 1.24 and 1.25.
     Classic(ClassicLayout),

@@ -2,6 +2,7 @@
 
 use super::{GoType, Shape, TypeId, TypeSource};
 use crate::binary::program::{no_dwarf, Program};
+use crate::binary::rtype::Descriptors;
 use crate::memory::Memory;
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
@@ -10,6 +11,7 @@ use std::sync::{Arc, RwLock};
 /// The type graph of a program as it runs.
 pub struct ProgramTypes {
     program: Arc<Program>,
+    memory: Arc<dyn Memory>,
     /// `runtime.firstmoduledata.types`: descriptors are named by their offset from here.
     types_base: Option<u64>,
     loaded: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
@@ -17,9 +19,9 @@ pub struct ProgramTypes {
 
 impl ProgramTypes {
     /// The types of `program`, whose data is read from `memory`.
-    pub fn new(program: Arc<Program>, memory: &dyn Memory) -> ProgramTypes {
-        let mut types = ProgramTypes { program, types_base: None, loaded: RwLock::default() };
-        types.types_base = types.read_types_base(memory);
+    pub fn new(program: Arc<Program>, memory: Arc<dyn Memory>) -> ProgramTypes {
+        let mut types = ProgramTypes { program, memory, types_base: None, loaded: RwLock::default() };
+        types.types_base = types.read_types_base();
         types
     }
 
@@ -49,10 +51,20 @@ impl ProgramTypes {
         Ok(fields.iter().find(|f| &*f.name == name).map(|f| (f.offset, f.ty)))
     }
 
-    fn read_types_base(&self, memory: &dyn Memory) -> Option<u64> {
+    /// The reader of the runtime's own descriptors.
+    pub fn descriptors(&self) -> Result<Descriptors<'_>> {
+        let lost = |what| Error::Type(format!("{} has no {what}", self.program.path.display()));
+        Ok(Descriptors {
+            memory: &*self.memory,
+            types: self.types_base.ok_or_else(|| lost("module data in this memory"))?,
+            version: self.program.version.clone().ok_or_else(|| lost("Go version"))?,
+        })
+    }
+
+    fn read_types_base(&self) -> Option<u64> {
         let (module, ty) = self.variable("runtime.firstmoduledata").ok()??;
         let (offset, _) = self.field(ty, "types").ok()??;
-        memory.u64(module.wrapping_add(offset)).ok()
+        self.memory.u64(module.wrapping_add(offset)).ok()
     }
 }
 
@@ -72,7 +84,8 @@ impl TypeSource for ProgramTypes {
                 ty.descriptor = ty.descriptor.and_then(|offset| self.types_base?.checked_add(offset));
                 ty
             }
-            _ => return Err(no_dwarf(&self.program.path)),
+            (TypeId::Runtime(address), _) => self.descriptors()?.load(address)?,
+            (TypeId::Dwarf(_), None) => return Err(no_dwarf(&self.program.path)),
         };
         let ty = Arc::new(ty);
         self.loaded.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, ty.clone());
@@ -85,11 +98,13 @@ impl TypeSource for ProgramTypes {
     }
 
     fn by_descriptor(&self, address: u64) -> Result<TypeId> {
-        let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
         let offset = self.types_base.and_then(|base| address.checked_sub(base)).filter(|&offset| offset != 0);
-        offset
-            .and_then(|offset| dwarf.type_of_runtime(offset))
-            .ok_or_else(|| Error::Type(format!("no type has its descriptor at {address:#x}")))
+        let known = offset.and_then(|offset| self.program.dwarf.as_ref()?.type_of_runtime(offset));
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        // The linker leaves out the DWARF of some types; their descriptors say the same.
+        self.load(TypeId::Runtime(address)).map(|ty| ty.id)
     }
 
     fn function_name(&self, pc: u64) -> Option<String> {
