@@ -1,6 +1,5 @@
 """What the tests share: the matrix of Go versions, and ways to ask each front end."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "core-samples"), str(ROOT / "tests")]
 
 import build  # noqa: E402  (core-samples/build.py)
+import oracle  # noqa: E402
 import toolchains  # noqa: E402
 
 GDBINIT = ROOT / "gdbinit"
@@ -28,7 +28,7 @@ def gdb(*arguments, commands=(), timeout=120, **options):
 
 def documents(text):
     """The JSON documents among lines of output."""
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [oracle.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def cli(*words, timeout=120):

@@ -1,0 +1,3 @@
+module mapscope.example/samples
+
+go 1.21

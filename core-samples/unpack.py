@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Unpack the committed samples: an executable, its kernel core and its truth, for one Go of each layout.
+
+    python3 core-samples/unpack.py                 prints the directory of each sample
+    python3 core-samples/unpack.py --remake        makes the committed files anew (needs the toolchains)
+
+They go to $MAPSCOPE_CACHE (default ~/.cache/mapscope)/committed/NAME as demo, core and truth.jsonl.
+"""
+import argparse
+import lzma
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import build  # noqa: E402
+from toolchains import ToolchainError, cache_dir, locked  # noqa: E402
+
+COMMITTED = HERE / "committed"
+SAMPLES = {"classic-1.23.9": "1.23.9", "swiss-1.27.3": "1.27.3"}
+FILES = ("demo", "core", "truth.jsonl")
+
+
+def unpack(name):
+    """The `build.Dump` of a committed sample, unpacked when it is not in the cache or has changed."""
+    packed = [COMMITTED / name / f"{file}.xz" for file in FILES]
+    digest = build.digest(b"".join(path.read_bytes() for path in packed))
+    home = cache_dir() / "committed" / f"{name}-{digest}"
+    if not home.exists():
+        with locked(home):
+            if not home.exists():
+                with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
+                    made = Path(scratch) / "made"
+                    made.mkdir()
+                    for path in packed:
+                        with lzma.open(path) as source:
+                            build.copy_sparse(source, made / path.stem)
+                    (made / "demo").chmod(0o755)
+                    os.replace(made, home)
+    return build.Dump(*(home / file for file in FILES))
+
+
+def remake(name):
+    """Build the demo without the paths of this machine in it, let it abort, and pack the results."""
+    exe = build.build("demo", SAMPLES[name], "trimmed")
+    (COMMITTED / name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="orders-") as scratch:
+        home = Path(scratch)
+        shutil.copy(exe, home / "demo")
+        build.kernel_core(home / "demo", home)
+        for file in FILES:
+            packed = lzma.compress((home / file).read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+            (COMMITTED / name / f"{file}.xz").write_bytes(packed)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[], metavar="NAME", help=f"one of {', '.join(SAMPLES)}")
+    parser.add_argument("--remake", action="store_true", help="make the committed files anew")
+    args = parser.parse_args()
+    try:
+        for name in args.names or SAMPLES:
+            if name not in SAMPLES:
+                raise build.SampleError(f"there is no committed sample {name!r}: use {' or '.join(SAMPLES)}")
+            if args.remake:
+                remake(name)
+            print(unpack(name).exe.parent)
+    except (build.SampleError, ToolchainError, OSError, lzma.LZMAError) as error:
+        print(f"unpack: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
