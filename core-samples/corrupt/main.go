@@ -55,6 +55,7 @@ func swiss() bool {
 
 func main() {
 	debug.SetGCPercent(-1)
+	debug.SetTraceback("crash")
 	for i := range noise {
 		noise[i] = 0x0123456789abcdef * uint64(i+1)
 	}

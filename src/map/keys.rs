@@ -418,6 +418,17 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The text of a string value.
+    pub fn text(&self, string: &[u8]) -> Result<Vec<u8>> {
+        let (data, len) = string_parts(string.get(..16).ok_or_else(too_deep)?);
+        Ok(self.memory.bytes(data, len)?.into_owned())
+    }
+
+    /// `size` bytes at `address`.
+    pub fn bytes(&self, address: u64, size: u64) -> Result<Vec<u8>> {
+        Ok(self.memory.bytes(address, size as usize)?.into_owned())
+    }
+
     /// Go's `==` of two values of one type.
     pub fn equal(&self, ty: &GoType, a: &[u8], b: &[u8]) -> Result<bool> {
         self.equal_nested(ty, a, b, MAX_NEST)

@@ -5,6 +5,7 @@ pub mod classic;
 pub mod hash;
 pub mod keys;
 pub mod lookup;
+pub mod nearby;
 pub mod swiss;
 
 use crate::error::Watch;
