@@ -354,6 +354,31 @@ impl PySession {
         })
     }
 
+    #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None, json, depth, string_limit, elements_limit, colour, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn why(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        key: Option<String>,
+        key_type: Option<String>,
+        key_bytes: Option<Vec<u8>>,
+        json: bool,
+        depth: usize,
+        string_limit: usize,
+        elements_limit: usize,
+        colour: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let show = show(json, colour, depth, string_limit, elements_limit);
+        let key = key_input(key, key_type, key_bytes);
+        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+            answer::why(session, map, &key, &show, watch, out)
+        })
+    }
+
     /// Checks one map, or all package variables that are maps; returns whether something is wrong.
     #[pyo3(signature = (map, *, name, json, write, output, progress))]
     #[allow(clippy::too_many_arguments)]

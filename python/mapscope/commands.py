@@ -205,6 +205,11 @@ def _run_get(front, args):
     front.session().get(found, **key_of(front, args), **show_options(front, args), **output(front, args))
 
 
+def _run_why(front, args):
+    found = find_map(front, args)
+    front.session().why(found, **key_of(front, args), **show_options(front, args), **output(front, args))
+
+
 def _run_stats(front, args):
     found = find_map(front, args)
     front.session().stats(found, json=args.json, **output(front, args))
@@ -268,6 +273,13 @@ examples:
   gomap get main.cache "alice"
   gomap get main.byPoint '{1, 2}'
   gomap get m --expr req.ID""", _key_options, _run_get),
+    Verb("why", "Explain a lookup step by step, and name the stored keys that look like the missed one.", """\
+Near misses are found in one pass over all keys: white space, case, Unicode form, invisible characters,
+look-alikes, dynamic types, pointees, struct fields, numbers by width and sign, affixes, edit distance.
+
+examples:
+  gomap why main.cache "alice"
+  gomap why main.ids 'int64(1)'""", _key_options, _run_why),
     Verb("stats", "Show count, load, chains or groups, growth, tombstones and bytes of a map.", """\
 The histogram counts, by index i: chains with i overflow buckets (classic), groups with i live slots (Swiss).
 

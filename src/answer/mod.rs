@@ -7,6 +7,7 @@ mod export;
 mod get;
 mod print;
 mod stats;
+mod why;
 
 pub use background::write_behind;
 pub use buckets::buckets;
@@ -15,6 +16,7 @@ pub use export::{export, Format};
 pub use get::{get, look_up, FoundElem, KeyInput};
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use stats::stats;
+pub use why::why;
 
 use crate::error::Watch;
 use crate::map::{Entry, GoMap, Place, Survey};

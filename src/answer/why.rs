@@ -1,0 +1,192 @@
+//! `gomap why`: how the runtime looks a key up, step by step, and which stored keys look like it.
+
+use super::get::{hash_notes, KeyInput};
+use super::{head, head_text, place_json, place_text, write_error, Show, Values};
+use crate::error::Watch;
+use crate::map::keys::{KeyHash, Keys};
+use crate::map::lookup::{Found, Hasher, Lookup, Match};
+use crate::map::nearby::{Near, NearMisses};
+use crate::map::GoMap;
+use crate::session::{MapRef, Session};
+use crate::value::Overlay;
+use crate::Result;
+use serde_json::{json, Value};
+use std::io::Write;
+
+/// Near misses shown.
+const NEAR: usize = 8;
+
+/// Everything that is known about one lookup.
+struct Inquiry {
+    lookup: Lookup,
+    /// An equal key that lies off the path of its hash.
+    stray: Option<Found>,
+    near: Vec<Near>,
+    verdict: &'static str,
+}
+
+/// Explains the lookup of one key.
+pub fn why(
+    session: &Session,
+    target: MapRef,
+    key: &KeyInput,
+    show: &Show,
+    watch: &dyn Watch,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let map = session.open(target)?;
+    let (bytes, arena) = key.lay_out(&map)?;
+    let overlay = Overlay::new(&arena, map.memory);
+    let keys = Keys::new(&overlay, map.types);
+    let hasher = session.hasher(&map);
+    let inquiry = inquire(&map, &keys, &hasher, &bytes, watch)?;
+    let mut state = hash_notes(&hasher, &inquiry.lookup);
+    state.extend_from_slice(&session.notes);
+    let shown = GoMap { memory: &overlay, ..session.open(target)? };
+    let values = Values::of(&shown, show, watch)?;
+    let print = |bytes: &[u8]| -> Result<String> {
+        let mut text = Vec::new();
+        values.write(&values.key, &Ok(bytes), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    let key = print(&bytes)?;
+    let near = inquiry.near.iter().map(|near| Ok((print(&near.key)?, near))).collect::<Result<Vec<_>>>()?;
+    let answer = match show.json {
+        true => document(&map, &state, &key, &inquiry, &hasher, &near),
+        false => text(&map, &state, &key, &inquiry, &hasher, &near),
+    };
+    out.write_all(answer.as_bytes()).map_err(write_error)
+}
+
+fn inquire(map: &GoMap<'_>, keys: &Keys<'_>, hasher: &Hasher, key: &[u8], watch: &dyn Watch) -> Result<Inquiry> {
+    let lookup = map.look_up(hasher, keys, key, watch)?;
+    if lookup.found.is_some() {
+        return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present" });
+    }
+    let mut near = NearMisses::new(keys, map.types, &map.key, key, NEAR)?;
+    let mut stray = None;
+    map.each(watch, &mut |entry| {
+        let Ok(stored) = entry.key else { return Ok(true) };
+        if keys.equal(&map.key, stored, key).unwrap_or(false) {
+            let (key_address, elem_address) = (entry.key_address, entry.elem_address);
+            stray = Some(Found { place: entry.place, slot: entry.slot, key_address, elem_address });
+        } else {
+            near.offer(stored);
+        }
+        Ok(true)
+    })?;
+    let verdict = match (&lookup.hash, stray) {
+        (Some(KeyHash::Unhashable(_)), _) => "unhashable",
+        (_, Some(_)) => "unreachable",
+        _ => "absent",
+    };
+    Ok(Inquiry { lookup, stray, near: near.finish(), verdict })
+}
+
+/// Hexadecimal, as addresses and hashes are shown.
+fn hex(number: u64) -> String {
+    format!("{number:#x}")
+}
+
+fn document(
+    map: &GoMap<'_>,
+    state: &[String],
+    key: &str,
+    inquiry: &Inquiry,
+    hasher: &Hasher,
+    near: &[(String, &Near)],
+) -> String {
+    let Inquiry { lookup, .. } = inquiry;
+    let control = if map.slots.classic { "tophash" } else { "control" };
+    let path: Vec<Value> = lookup
+        .path
+        .iter()
+        .map(|step| {
+            let mut place = place_json(step.place, step.slot);
+            place[control] = step.control.into();
+            place["match"] = match step.matched {
+                Match::None => "none",
+                Match::Byte => "tophash",
+                Match::Key => "key",
+            }
+            .into();
+            place
+        })
+        .collect();
+    let mut tail = json!({
+        "seed": hex(lookup.seed),
+        "path": path,
+        "stop": lookup.stop,
+        "verdict": inquiry.verdict,
+    });
+    match &lookup.hash {
+        Some(KeyHash::Known(hash)) => tail["hash"] = hex(*hash).into(),
+        Some(KeyHash::Random) => tail["hash"] = "random".into(),
+        _ => {}
+    }
+    if let Hasher::Known { state, function, .. } = hasher {
+        tail["hasher"] = json!({"function": function, "algorithm": state.describe()});
+    }
+    if let Some(stray) = inquiry.stray {
+        tail["stored_at"] = place_json(stray.place, stray.slot);
+    }
+    // Keys are already JSON, so the document is put together by hand around them.
+    let near: Vec<String> = near
+        .iter()
+        .map(|(key, near)| {
+            format!("{{\"key\":{key},\"relation\":{},\"detail\":{}}}", json!(near.relation.name()), json!(near.detail))
+        })
+        .collect();
+    let mut tail = tail.to_string();
+    tail.pop();
+    format!("{{\"map\":{},\"key\":{key},{},\"near\":[{}]}}\n", head(map, state), &tail[1..], near.join(","))
+}
+
+fn text(
+    map: &GoMap<'_>,
+    state: &[String],
+    key: &str,
+    inquiry: &Inquiry,
+    hasher: &Hasher,
+    near: &[(String, &Near)],
+) -> String {
+    let Inquiry { lookup, .. } = inquiry;
+    let mut text = head_text(map, state);
+    if let (Some(KeyHash::Known(hash)), Hasher::Known { state, function, .. }) = (&lookup.hash, hasher) {
+        let how = state.describe();
+        text += &format!("  hash of {key} is {hash:#x} (by {function}, {how}, seed {:#x})\n", lookup.seed);
+    }
+    let mut last = None;
+    for step in &lookup.path {
+        if last != Some(step.place) {
+            text += &format!("  {} at {:#x}\n", place_text(step.place), step.address);
+            last = Some(step.place);
+        }
+        let outcome = match step.matched {
+            Match::None => "not compared",
+            Match::Byte => "compared, another key",
+            Match::Key => "the key",
+        };
+        text += &format!("    slot {}  {:02x}  {outcome}\n", step.slot, step.control);
+    }
+    if !lookup.stop.is_empty() {
+        text += &format!("  stops: {}\n", lookup.stop);
+    }
+    text += &match (inquiry.verdict, inquiry.stray) {
+        ("unreachable", Some(stray)) => format!(
+            "  {key} is unreachable: it is stored in {}, slot {}, off the path of its hash; \
+             it was changed in place, or a race tore the map\n",
+            place_text(stray.place),
+            stray.slot
+        ),
+        ("unhashable", _) => format!("  {key} cannot be hashed: the program would panic\n"),
+        (verdict, _) => format!("  {key} is {verdict}\n"),
+    };
+    if !near.is_empty() {
+        text += "  near misses, best first:\n";
+    }
+    for (key, near) in near {
+        text += &format!("    {key}  {}: {}\n", near.relation.name(), near.detail);
+    }
+    text
+}
