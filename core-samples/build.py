@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -177,12 +178,10 @@ def _sources(sample):
     files = {"go.mod": (HERE / "go.mod").read_text()}
     folders = [HERE / "truth"]
     if name == "generated":
-        seed, _, maps = spec.partition("x")
-        try:
-            numbers = int(seed or 1), int(maps or 200)
-        except ValueError:
-            raise SampleError(f"{sample!r} is not generated@SEED or generated@SEEDxMAPS") from None
-        files["generated/main.go"] = generate.program(*numbers)
+        numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", spec or "1")
+        if numbers is None:
+            raise SampleError(f"{sample!r} is not generated@SEED or generated@SEEDxMAPS")
+        files["generated/main.go"] = generate.program(int(numbers[1]), int(numbers[2] or 200))
     elif (HERE / sample / "main.go").exists():
         folders.append(HERE / sample)
     else:
