@@ -28,7 +28,7 @@ def gdb(*arguments, commands=(), timeout=120, **options):
 
 def documents(text):
     """The JSON documents among lines of output."""
-    return [oracle.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [oracle.loads(line) for line in text.split("\n") if line.startswith("{")]
 
 
 def cli(*words, timeout=120):

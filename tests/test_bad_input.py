@@ -174,10 +174,10 @@ def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(tmp_path):
         "threading.Timer(0.5, interrupt).start()\n"
         "try:\n"
         "    for _ in range(1000):\n"
-        "        gdb.execute('gomap print main.M --limit 0 --where elem==-1 --json', to_string=True)\n"
+        "        gdb.execute('gomap print main.int64int64 --limit 0 --where elem==-1 --json', to_string=True)\n"
         "except gdb.GdbError as error:\n"
         "    print('STOPPED %s %.3f' % (error, time.monotonic() - sent))\n"
-        "print('ALIVE', gdb.execute('gomap print main.M --limit 1 --json', to_string=True)[:20])\n"
+        "print('ALIVE', gdb.execute('gomap print main.int64int64 --limit 1 --json', to_string=True)[:20])\n"
     )
     answer = gdb(dump.exe, dump.core, "-x", script)
     stopped = [line for line in answer.stdout.splitlines() if line.startswith("STOPPED")]

@@ -234,7 +234,7 @@ impl<'n> NearMisses<'n> {
         if a_type.name == b_type.name {
             return self.relate(&a_type, &a, &b, nest);
         }
-        let types = format!("a {} is stored, a {} was asked for", b_type.name, a_type.name);
+        let types = format!("stored is of type {}, asked for is of type {}", b_type.name, a_type.name);
         if let (Kind::String, Kind::String) = (a_type.kind, b_type.kind) {
             let (a, b) = (self.keys.text(&a).ok()?, self.keys.text(&b).ok()?);
             if a == b {
