@@ -21,8 +21,11 @@ pub struct Events<'a> {
     generations: Generations<'a>,
     current: Option<Generation<'a>>,
     order: Order<'a>,
-    /// A binary heap by time: ties fall as in Go's reader, whose heap has the same shape.
-    frontier: Vec<Reader<'a>>,
+    /// One for each thread with events in the generation.
+    readers: Vec<Reader<'a>>,
+    /// A binary heap by time of readers with events left: ties fall as in Go's reader, whose heap has
+    /// the same shape.
+    frontier: Vec<Next>,
     samples: std::vec::IntoIter<CpuSample>,
     next_sample: Option<CpuSample>,
     last_time: i64,
@@ -41,6 +44,7 @@ impl<'a> Events<'a> {
             generations: Generations::new(data)?,
             current: None,
             order: Order::new(),
+            readers: Vec::new(),
             frontier: Vec::new(),
             samples: Vec::new().into_iter(),
             next_sample: None,
@@ -99,7 +103,7 @@ impl<'a> Events<'a> {
             return self.next_generation();
         }
         if let Some(sample) = self.next_sample {
-            if self.frontier.first().is_none_or(|first| sample.time < first.raw.time) {
+            if self.frontier.first().is_none_or(|first| sample.time < first.time) {
                 self.next_sample = self.samples.next();
                 return self.sample(sample).map(Some);
             }
@@ -139,13 +143,15 @@ impl<'a> Events<'a> {
             (time, snapshot) = (generation.start(), generation.clock.snapshot());
             self.samples = std::mem::take(&mut generation.samples).into_iter();
             self.next_sample = self.samples.next();
+            self.readers.clear();
             self.frontier.clear();
             for stream in std::mem::take(&mut generation.streams) {
                 let slot = self.order.slot(stream.thread);
                 let mut reader = Reader::new(stream, slot);
                 if reader.read(generation)? {
-                    self.frontier.push(reader);
+                    self.frontier.push(Next { time: reader.time, reader: self.readers.len() });
                     sift_up(&mut self.frontier);
+                    self.readers.push(reader);
                 }
             }
         }
@@ -160,12 +166,13 @@ impl<'a> Events<'a> {
             return Ok(());
         }
         self.tries += self.frontier.len() as u64;
-        let first = self.frontier.first().map_or((0, 0), |reader| (reader.raw.time, reader.stream.thread));
+        let first = self.frontier.first().and_then(|next| self.readers.get(next.reader));
+        let first = first.map_or((0, 0), |reader| (reader.raw.time, reader.stream.thread));
         if self.tries > self.passed.saturating_mul(TRIES_PER_EVENT).saturating_add(FREE_TRIES) {
             return Err(Broken("too many events are out of order; thread", first.1).at(first.0));
         }
         // A sorted array is a heap as well.
-        self.frontier.sort_by_key(|reader| reader.raw.time);
+        self.frontier.sort_by_key(|next| next.time);
         for i in 1..self.frontier.len() {
             if self.try_advance(i)? {
                 return Ok(());
@@ -176,18 +183,30 @@ impl<'a> Events<'a> {
 
     #[inline]
     fn try_advance(&mut self, i: usize) -> Result<bool, TraceError> {
-        let (Some(generation), Some(reader)) = (&self.current, self.frontier.get_mut(i)) else { return Ok(false) };
+        let Some(next) = self.frontier.get_mut(i) else { return Ok(false) };
+        let (Some(generation), Some(reader)) = (&self.current, self.readers.get_mut(next.reader)) else {
+            return Ok(false);
+        };
         let advance = self.order.advance(&reader.raw, reader.slot, generation);
         if advance.map_err(|broken| broken.at(reader.raw.time))? == Advance::NotYet {
             return Ok(false);
         }
         if reader.read(generation)? {
+            next.time = reader.time;
             update(&mut self.frontier, i);
         } else {
             remove(&mut self.frontier, i);
         }
         Ok(true)
     }
+}
+
+/// A reader's place in the heap.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    /// Of its next event, ns.
+    time: i64,
+    reader: usize,
 }
 
 /// Reads one thread's events of one generation.
@@ -242,16 +261,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn time_at(heap: &[Reader], i: usize) -> i64 {
-    heap.get(i).map_or(i64::MAX, |reader| reader.raw.time)
+fn time_at(heap: &[Next], i: usize) -> i64 {
+    heap.get(i).map_or(i64::MAX, |next| next.time)
 }
 
 /// Moves the last reader up to its place.
-fn sift_up(heap: &mut [Reader]) {
+fn sift_up(heap: &mut [Next]) {
     sift_up_from(heap, heap.len().saturating_sub(1));
 }
 
-fn sift_up_from(heap: &mut [Reader], mut i: usize) -> usize {
+fn sift_up_from(heap: &mut [Next], mut i: usize) -> usize {
     while i > 0 && time_at(heap, (i - 1) / 2) > time_at(heap, i) {
         heap.swap((i - 1) / 2, i);
         i = (i - 1) / 2;
@@ -259,7 +278,7 @@ fn sift_up_from(heap: &mut [Reader], mut i: usize) -> usize {
     i
 }
 
-fn sift_down(heap: &mut [Reader], mut i: usize) {
+fn sift_down(heap: &mut [Next], mut i: usize) {
     loop {
         let (left, right) = (2 * i + 1, 2 * i + 2);
         let mut least = i;
@@ -278,14 +297,14 @@ fn sift_down(heap: &mut [Reader], mut i: usize) {
 }
 
 /// Puts the reader at `i`, whose time has changed, where it belongs.
-fn update(heap: &mut [Reader], i: usize) {
+fn update(heap: &mut [Next], i: usize) {
     if sift_up_from(heap, i) == i {
         sift_down(heap, i);
     }
 }
 
 /// Takes the reader at `i` out, as if its time were the earliest of all.
-fn remove(heap: &mut Vec<Reader>, mut i: usize) {
+fn remove(heap: &mut Vec<Next>, mut i: usize) {
     while i > 0 {
         heap.swap((i - 1) / 2, i);
         i = (i - 1) / 2;

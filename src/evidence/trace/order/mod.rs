@@ -18,7 +18,6 @@ use super::generation::Generation;
 use super::wire::tag;
 use ranges::RangeKey;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
 
 /// A timed event before it is ordered; `args` without the time difference.
 #[derive(Debug, Clone, Copy, Default)]
@@ -176,7 +175,9 @@ pub(super) struct Order<'a> {
     gc_seq: u64,
     gc_mark: GcMark,
     first_generation: Option<u64>,
-    passed: VecDeque<Event<'a>>,
+    /// What the last event turned into, and how much of it was handed out: one event, rarely three.
+    passed: Vec<Event<'a>>,
+    handed_out: usize,
 }
 
 /// What a step needs to know around its event.
@@ -239,7 +240,8 @@ impl<'a> Order<'a> {
             gc_seq: 0,
             gc_mark: GcMark::Undetermined,
             first_generation: None,
-            passed: VecDeque::new(),
+            passed: Vec::new(),
+            handed_out: 0,
         }
     }
 
@@ -259,7 +261,14 @@ impl<'a> Order<'a> {
     /// The next event that has passed.
     #[inline]
     pub fn pop(&mut self) -> Option<Event<'a>> {
-        self.passed.pop_front()
+        let event = self.passed.get(self.handed_out).copied();
+        if event.is_some() {
+            self.handed_out += 1;
+        } else if self.handed_out > 0 {
+            self.passed.clear();
+            self.handed_out = 0;
+        }
+        event
     }
 
     /// Lets the thread's event pass if it can have happened now.
@@ -319,13 +328,15 @@ impl<'a> Order<'a> {
     }
 
     /// The event passes, in the context before it.
+    #[inline(always)]
     fn pass(&mut self, at: &At, kind: Kind<'a>, stack: Option<StackId>) -> Step {
         self.pass_in(at.now, at, kind, stack)
     }
 
+    #[inline(always)]
     fn pass_in(&mut self, now: Context, at: &At, kind: Kind<'a>, stack: Option<StackId>) -> Step {
         let Context { thread, proc, goroutine } = now;
-        self.passed.push_back(Event { time: at.raw.time, thread, proc, goroutine, kind, stack });
+        self.passed.push(Event { time: at.raw.time, thread, proc, goroutine, kind, stack });
         Ok(Advance::Passed)
     }
 
