@@ -15,9 +15,9 @@ pub enum TraceError {
          `go tool trace -d=parsed FILE` of Go 1.24 or later, or record it again with Go 1.22 or later"
     )]
     OldFormat(u32),
-    /// Written by a Go newer than this reader.
-    #[error("this trace has the format of Go 1.{0}, newer than this reader knows (1.22 to 1.26): update mapscope")]
-    NewFormat(u32),
+    /// Written by a Go that came after this reader.
+    #[error("this trace has the format of Go 1.{0}, which this reader does not know (it knows 1.22 to 1.26): update mapscope")]
+    UnknownFormat(u32),
     /// A length, an id or a tag that cannot be; `offset` is in bytes from the start of the file.
     #[error("the trace is damaged at byte {offset}: {what}; what stands before it is still used")]
     Damaged { offset: usize, what: &'static str },

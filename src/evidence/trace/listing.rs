@@ -3,6 +3,7 @@
 use super::event::{Edge, Event, Kind, Range, StackId};
 use super::events::Events;
 use super::wire::tag;
+use crate::value::{push_go_string, GoTime};
 use std::fmt::{self, Write};
 
 /// Writes `event` and its stacks, ending with a newline. Wall clock times are in UTC.
@@ -110,55 +111,16 @@ fn write_stack(out: &mut String, title: &str, events: &Events, stack: Option<Sta
 
 /// Text in double quotes, escaped as Go's `%q` escapes it.
 fn quote(text: &[u8]) -> String {
-    let mut out = String::from("\"");
-    for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\u{7}' => out.push_str("\\a"),
-                '\u{8}' => out.push_str("\\b"),
-                '\u{c}' => out.push_str("\\f"),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                '\u{b}' => out.push_str("\\v"),
-                c if (c as u32) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
-                c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
-                c => out.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out.push('"');
-    out
+    let mut out = Vec::new();
+    push_go_string(&mut out, text);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Seconds and nanoseconds since 1970 as `2006-01-02T15:04:05.999999999Z`.
+/// Seconds and nanoseconds since 1970 in Go's `time.RFC3339Nano` form, in UTC.
 pub fn wall_text(seconds: i64, nanos: u32) -> String {
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    let mut text =
-        format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60);
-    if nanos > 0 {
-        let digits = format!("{nanos:09}");
-        text.push('.');
-        text.push_str(digits.trim_end_matches('0'));
-    }
-    text.push('Z');
-    text
-}
-
-/// Days since 1970-01-01 as year, month, day of the Gregorian calendar (years counted from March).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days.saturating_add(719_468);
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    // Go's own times, too, stop being dates long before this bound.
+    let seconds = seconds.clamp(-1 << 52, 1 << 52);
+    let mut out = Vec::new();
+    GoTime { unix: seconds, nanosecond: nanos, offset: 0, location: String::new() }.push_rfc3339(&mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }

@@ -32,7 +32,7 @@ impl Version {
         match minor {
             22 | 23 | 25 | 26 => Ok(Version(minor)),
             0..=21 => Err(TraceError::OldFormat(minor)),
-            _ => Err(TraceError::NewFormat(minor)),
+            _ => Err(TraceError::UnknownFormat(minor)),
         }
     }
 }
