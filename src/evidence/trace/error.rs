@@ -22,7 +22,10 @@ pub enum TraceError {
     #[error("the trace is damaged at byte {offset}: {what}; what stands before it is still used")]
     Damaged { offset: usize, what: &'static str },
     /// The file stops inside a generation, as when the process died before it stopped the trace.
-    #[error("the trace ends in the middle of a generation at byte {offset}; what stands before it is still used")]
+    #[error(
+        "the trace ends inside a generation at byte {offset}, as when its process died: that last second or so is \
+         lost, because stacks and reasons are written at its end; what stands before it is still used"
+    )]
     Truncated { offset: usize },
     /// The events contradict each other: no order of the threads' events explains them. `time` is in ns.
     #[error("the trace contradicts itself at {time} ns ({what}, id {id}); what stands before it is still used")]
