@@ -40,7 +40,9 @@ pub fn same_text(name: &str, ours: &str, oracle: &str) {
 /// Compares every goroutine that `parse` tells of with the facts of the text.
 pub fn same_goroutines(name: &str, data: &[u8], oracle: &str) {
     // Everything is kept, so that everything can be compared.
-    let options = Options { max_spans: 1 << 30, max_all_spans: 1 << 30, max_ended: 1 << 30, ..Options::default() };
+    let all = 1 << 30;
+    let options =
+        Options { max_spans: all, max_all_spans: all, max_ended: all, max_goroutines: all, ..Options::default() };
     let trace = parse(data, &options).expect("a trace");
     let facts = facts::read(oracle);
     assert_eq!(

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Start, name and, for those that run, M and P of a state.
+pub type State = (i64, String, Option<(i64, i64)>);
+
 /// One goroutine, as the text tells it.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Facts {
@@ -17,8 +20,7 @@ pub struct Facts {
     pub syscalls: u64,
     pub samples: u64,
     pub map_samples: u64,
-    /// Start, state and, for those that run, M and P of the states.
-    pub states: Vec<(i64, String, Option<(i64, i64)>)>,
+    pub states: Vec<State>,
 }
 
 /// An event of the text: its line, the functions of its two stacks.

@@ -151,6 +151,13 @@ fn little_is_kept_where_little_is_asked() {
     assert_eq!(sum(&few), sum(&all), "dropped states are counted");
     assert_eq!(few.goroutines[&1].times, all.goroutines[&1].times, "times do not depend on what is kept");
     assert!(few.notes.iter().any(|note| note.contains("left out to bound memory")), "{:?}", few.notes);
+    let ten = parse(&data, &Options { max_goroutines: 10, focus: vec![14], ..Options::default() }).expect("a trace");
+    let (focused, hot) = (&ten.goroutines[&14], &all.goroutines[&14]);
+    assert!(hot.spans_dropped > 0 && focused.spans_dropped == 0, "the goroutine in focus is kept whole");
+    assert!(focused.last_block.is_some() && focused.last_block == hot.last_block);
+    assert!(hot.spans.iter().rev().zip(focused.spans.iter().rev()).all(|(few, whole)| few == whole));
+    assert_eq!(ten.counts.goroutines_not_kept + ten.goroutines.len() as u64, all.counts.goroutines_seen);
+    assert_eq!(ten.counts.goroutines_ended, all.counts.goroutines_ended);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn traces_made_now() {
         cut_traces(&oracle, version, &record(&lab, &["-kill", "-events", "20000"]));
     }
     for version in ["1.22.10", NEWEST] {
-        let data = record(&lab(version), &["-procs", "4", "-events", "1500000"]);
+        let data = record(&lab(version), &["-procs", "4", "-events", "2000000"]);
         println!("{version}: {} events agree", compare(&oracle, &format!("{version} large"), &data));
     }
 }

@@ -111,3 +111,45 @@ impl Clocks {
         Some(OtherTime { ns: i128::from(time) + by, residual })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(trace: i64, mono: u64, wall_seconds: i64, wall_nanos: u32) -> ClockSnapshot {
+        ClockSnapshot { trace, mono, wall_seconds, wall_nanos }
+    }
+
+    #[test]
+    fn the_snapshot_before_a_time_shifts_it_and_the_others_give_the_residual() {
+        let mut clocks = Clocks::default();
+        clocks.add(Some(15_625_000), Some(snapshot(1_000, 1_010, 100, 0)));
+        clocks.add(Some(15_625_000), Some(snapshot(1_000_001_000, 1_000_001_500, 101, 700)));
+        assert_eq!(clocks.relation(), Relation::Snapshots);
+        assert_eq!(clocks.mono(2_000), Some(OtherTime { ns: 2_010, residual: 490 }));
+        assert_eq!(clocks.mono(500), Some(OtherTime { ns: 510, residual: 490 }), "before the first");
+        assert_eq!(clocks.mono(1_000_002_000), Some(OtherTime { ns: 1_000_002_500, residual: 490 }));
+        assert_eq!(clocks.wall(2_000).map(|wall| wall.ns), Some(100_000_001_000));
+        assert_eq!(clocks.wall_drift(), Some(210));
+    }
+
+    #[test]
+    fn without_snapshots_only_the_frequency_tells() {
+        let mut fine = Clocks::default();
+        fine.add(Some(15_625_000), None);
+        assert_eq!(fine.mono(-5), Some(OtherTime { ns: -5, residual: 64 }));
+        assert_eq!((fine.wall(0), fine.wall_drift()), (None, None));
+        let mut ticks = Clocks::default();
+        ticks.add(Some(11_000_000), None);
+        assert_eq!((ticks.relation(), ticks.mono(1)), (Relation::Unknown, None));
+        assert_eq!(Clocks::default().relation(), Relation::Unknown);
+    }
+
+    #[test]
+    fn extreme_snapshots_do_not_overflow() {
+        let mut clocks = Clocks::default();
+        clocks.add(Some(1), Some(snapshot(i64::MIN, u64::MAX, i64::MAX, 999_999_999)));
+        clocks.add(Some(1), Some(snapshot(i64::MAX, 0, i64::MIN, 0)));
+        assert!(clocks.mono(i64::MIN).is_some() && clocks.wall(i64::MAX).is_some() && clocks.wall_drift().is_some());
+    }
+}

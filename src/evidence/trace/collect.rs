@@ -54,7 +54,11 @@ struct Collector<'o> {
     options: &'o Options,
     focus: FxHashSet<u64>,
     keep: Keep,
-    goroutines: FxHashMap<u64, Goroutine>,
+    /// Where each goroutine's record is in `records`.
+    slot_of: FxHashMap<u64, u32>,
+    records: Vec<Goroutine>,
+    /// Records of goroutines that were dropped, to use again: most traces are full of short lives.
+    free: Vec<u32>,
     /// Ended goroutines, in the order of their end.
     ended: VecDeque<u64>,
     all_spans: usize,
@@ -131,7 +135,9 @@ impl<'o> Collector<'o> {
             options,
             focus: options.focus.iter().copied().collect(),
             keep: Keep::new(),
-            goroutines: FxHashMap::default(),
+            slot_of: FxHashMap::default(),
+            records: Vec::new(),
+            free: Vec::new(),
             ended: VecDeque::new(),
             all_spans: 0,
             threads: FxHashSet::default(),
@@ -177,7 +183,7 @@ impl<'o> Collector<'o> {
             Kind::Label { label } => {
                 self.saw(event.time);
                 let label = Some(self.keep.text(label));
-                if let Some(g) = goid_of(event.goroutine).and_then(|goid| self.goroutines.get_mut(&goid)) {
+                if let Some(g) = goid_of(event.goroutine).and_then(|goid| self.find(goid)) {
                     g.label = label;
                 }
             }
@@ -207,14 +213,13 @@ impl<'o> Collector<'o> {
             self.repeated(goid, own, start);
             return;
         }
-        let focused = self.focus.contains(&goid);
-        let g = self.goroutines.entry(goid).or_insert_with(|| {
-            self.counts.goroutines_seen += 1;
-            new_goroutine(goid, time)
-        });
+        self.counts.goroutines_created += u64::from(creating);
+        self.counts.goroutines_ended += u64::from(to == GoState::NotExist);
+        let focused = !self.focus.is_empty() && self.focus.contains(&goid);
+        let Some(slot) = self.slot(goid, time, focused, creating || from == GoState::Undetermined) else { return };
+        let Some(g) = self.records.get_mut(slot) else { return };
         g.start_function = g.start_function.or(start);
         if creating {
-            self.counts.goroutines_created += 1;
             g.created = Some(Creation { time, by, stack: others });
         }
         if let Some(span) = g.spans.back_mut() {
@@ -266,9 +271,35 @@ impl<'o> Collector<'o> {
         self.all_spans = (self.all_spans + g.spans.len()).saturating_sub(before);
     }
 
+    fn find(&mut self, goid: u64) -> Option<&mut Goroutine> {
+        self.slot_of.get(&goid).and_then(|slot| self.records.get_mut(*slot as usize))
+    }
+
+    /// The goroutine's record, a new one for a `new` goroutine unless there are too many.
+    fn slot(&mut self, goid: u64, time: i64, focused: bool, new: bool) -> Option<usize> {
+        if let Some(slot) = self.slot_of.get(&goid) {
+            return Some(*slot as usize);
+        }
+        if !new {
+            return None;
+        }
+        self.counts.goroutines_seen += 1;
+        if self.slot_of.len() >= self.options.max_goroutines && !focused {
+            self.counts.goroutines_not_kept += 1;
+            return None;
+        }
+        let slot = self.free.pop().unwrap_or(self.records.len() as u32);
+        self.slot_of.insert(goid, slot);
+        match self.records.get_mut(slot as usize) {
+            Some(record) => renew(record, goid, time),
+            None => self.records.push(new_goroutine(goid, time)),
+        }
+        Some(slot as usize)
+    }
+
     /// A generation repeats a state: the stack may be news, as for a goroutine that waits since long.
     fn repeated(&mut self, goid: u64, stack: Option<super::model::StackRef>, start: Option<super::model::TextId>) {
-        if let Some(g) = self.goroutines.get_mut(&goid) {
+        if let Some(g) = self.find(goid) {
             g.start_function = g.start_function.or(start);
             if let Some(span) = g.spans.back_mut() {
                 span.stack = span.stack.or(stack);
@@ -278,16 +309,16 @@ impl<'o> Collector<'o> {
 
     /// A goroutine has ended; the oldest ended ones make room.
     fn end(&mut self, goid: u64, focused: bool) {
-        self.counts.goroutines_ended += 1;
         if focused {
             return;
         }
         self.ended.push_back(goid);
         if self.ended.len() > self.options.max_ended {
-            if let Some(g) = self.ended.pop_front().and_then(|oldest| self.goroutines.remove(&oldest)) {
-                self.all_spans = self.all_spans.saturating_sub(g.spans.len());
-                self.counts.goroutines_dropped += 1;
-            }
+            let Some(slot) = self.ended.pop_front().and_then(|oldest| self.slot_of.remove(&oldest)) else { return };
+            let spans = self.records.get(slot as usize).map_or(0, |g| g.spans.len());
+            self.all_spans = self.all_spans.saturating_sub(spans);
+            self.free.push(slot);
+            self.counts.goroutines_dropped += 1;
         }
     }
 
@@ -298,7 +329,8 @@ impl<'o> Collector<'o> {
         if map_function.is_some() {
             self.counts.map_samples += 1;
         }
-        let Some(g) = goid_of(event.goroutine).and_then(|goid| self.goroutines.get_mut(&goid)) else { return };
+        let Some(slot) = goid_of(event.goroutine).and_then(|goid| self.slot_of.get(&goid)) else { return };
+        let Some(g) = self.records.get_mut(*slot as usize) else { return };
         g.cpu_samples += 1;
         if let Some(function) = map_function {
             g.map_sample_count += 1;
@@ -310,7 +342,10 @@ impl<'o> Collector<'o> {
 
     fn finish(mut self, events: &Events, incomplete: Option<TraceError>) -> Trace {
         let last = self.window.map_or(0, |(_, last)| last);
-        for g in self.goroutines.values_mut().filter(|g| g.ended.is_none()) {
+        let free: FxHashSet<u32> = self.free.into_iter().collect();
+        let kept = self.records.into_iter().enumerate().filter(|(slot, _)| !free.contains(&(*slot as u32)));
+        let mut goroutines: BTreeMap<u64, Goroutine> = kept.map(|(_, g)| (g.goid, g)).collect();
+        for g in goroutines.values_mut().filter(|g| g.ended.is_none()) {
             // A wait that a sample's block copied may have ended since.
             if let Some(span) = g.spans.back() {
                 add_time(&mut g.times, span.state, last.saturating_sub(span.start));
@@ -333,7 +368,7 @@ impl<'o> Collector<'o> {
             window: self.window,
             counts: self.counts,
             clocks: self.clocks,
-            goroutines: self.goroutines.into_iter().collect::<BTreeMap<_, _>>(),
+            goroutines,
             incomplete,
             notes: Vec::new(),
             texts: self.keep.texts,
@@ -374,6 +409,16 @@ fn new_goroutine(goid: u64, time: i64) -> Goroutine {
     }
 }
 
+/// Makes a dropped record a new goroutine's, keeping its lists' memory.
+fn renew(record: &mut Goroutine, goid: u64, time: i64) {
+    let mut fresh = new_goroutine(goid, time);
+    std::mem::swap(&mut fresh.spans, &mut record.spans);
+    std::mem::swap(&mut fresh.wakers, &mut record.wakers);
+    fresh.spans.clear();
+    fresh.wakers.clear();
+    *record = fresh;
+}
+
 fn add_time(times: &mut Times, state: GoState, duration: i64) {
     let total = match state {
         GoState::Runnable => &mut times.runnable,
@@ -398,6 +443,12 @@ fn notes(trace: &Trace, options: &Options) -> Vec<String> {
         notes.push(format!(
             "{} ended goroutines were left out to bound memory, the oldest ones; the latest {} to end are kept",
             trace.counts.goroutines_dropped, options.max_ended
+        ));
+    }
+    if trace.counts.goroutines_not_kept > 0 {
+        notes.push(format!(
+            "{} goroutines were left out because more than {} were there at once",
+            trace.counts.goroutines_not_kept, options.max_goroutines
         ));
     }
     let shortened = trace.goroutines.values().filter(|g| g.spans_dropped > 0).count();

@@ -13,6 +13,8 @@ pub struct Options {
     pub max_spans: usize,
     /// States kept for all goroutines together; beyond it each goroutine keeps its last few.
     pub max_all_spans: usize,
+    /// Goroutines kept at one time; new ones beyond it are only counted.
+    pub max_goroutines: usize,
     /// Ended goroutines kept, the latest to end.
     pub max_ended: usize,
     /// Wakers kept for each goroutine, the latest ones.
@@ -28,6 +30,7 @@ impl Default for Options {
         Options {
             max_spans: 32,
             max_all_spans: 500_000,
+            max_goroutines: 500_000,
             max_ended: 50_000,
             max_wakers: 8,
             max_map_samples: 32,
@@ -205,6 +208,8 @@ pub struct Counts {
     pub goroutines_ended: u64,
     /// Records of ended goroutines that were dropped to bound memory.
     pub goroutines_dropped: u64,
+    /// Goroutines that never had a record, for the same reason.
+    pub goroutines_not_kept: u64,
     pub threads: u64,
     pub procs: u64,
     pub cpu_samples: u64,
