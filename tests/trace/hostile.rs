@@ -89,8 +89,8 @@ proptest! {
 fn disorder_is_bounded() {
     let mut bytes = header(22);
     bytes.extend([1, 1, 0, 0, 5, 8, 0xc0, 0xd6, 0xb9, 0x07]);
-    // 100 000 threads that each start a goroutine nobody creates, and one that goes on alone.
-    for thread in 1..100_000u32 {
+    // Many threads that each start a goroutine nobody creates, and one that goes on alone.
+    for thread in 1..99_000u32 {
         bytes.extend([1, 1, thread as u8 | 0x80, (thread >> 7) as u8 | 0x80, (thread >> 14) as u8, 1, 4, 16, 0, 9, 1]);
     }
     for _ in 0..2000 {

@@ -8,6 +8,9 @@ use super::table::Tables;
 use super::wire::{tag, Batch, BatchKind, Batches, Cursor, Version};
 use rustc_hash::FxHashMap;
 
+/// Most threads in a generation: ten times the runtime's own limit (`debug.SetMaxThreads`).
+const MAX_THREADS: usize = 100_000;
+
 /// A reading of three clocks at (almost) one moment; Go 1.25 and later write one a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockSnapshot {
@@ -246,6 +249,9 @@ impl<'a> Building<'a> {
             BatchKind::EndOfGeneration => Err(damaged(&batch, "an end mark where this version has none")),
             BatchKind::Events => {
                 let next = generation.streams.len();
+                if next > MAX_THREADS {
+                    return Err(damaged(&batch, "a generation has more than 100000 threads"));
+                }
                 let at = *self.stream_of.entry(batch.thread).or_insert(next);
                 if at == next {
                     generation.streams.push(Stream { thread: batch.thread, batches: Vec::new() });
