@@ -27,21 +27,21 @@ fn traces_made_now() {
         for procs in ["1", "2", "4", "8"] {
             for events in ["100", "10000", "100000"] {
                 let data = record(&lab, &["-procs", procs, "-events", events]);
-                let count = compare(&oracle, &format!("{version} procs {procs} events {events}"), &data);
+                let count = compare(oracle, &format!("{version} procs {procs} events {events}"), &data);
                 println!("{version} GOMAXPROCS={procs}: {count} events agree");
             }
         }
         let data = record(&lab, &["-procs", "4", "-cpu"]);
-        compare(&oracle, &format!("{version} with CPU samples"), &data);
+        compare(oracle, &format!("{version} with CPU samples"), &data);
         if !["1.22.10", "1.23.9", "1.24.11"].contains(&version) {
             let data = record(&lab, &["-procs", "4", "-flight", "-events", "20000"]);
-            compare(&oracle, &format!("{version} flight recorder"), &data);
+            compare(oracle, &format!("{version} flight recorder"), &data);
         }
-        cut_traces(&oracle, version, &record(&lab, &["-kill", "-events", "20000"]));
+        cut_traces(oracle, version, &record(&lab, &["-kill", "-events", "20000"]));
     }
     for version in ["1.22.10", NEWEST] {
         let data = record(&lab(version), &["-procs", "4", "-events", "2000000"]);
-        println!("{version}: {} events agree", compare(&oracle, &format!("{version} large"), &data));
+        println!("{version}: {} events agree", compare(oracle, &format!("{version} large"), &data));
     }
 }
 
@@ -76,7 +76,7 @@ fn traces_of_the_toolchains_own_tests() {
     assert!(cases.len() >= 20, "{} test files", cases.len());
     for (name, text) in cases {
         let case = wiretext::read(std::str::from_utf8(&text).expect("text"));
-        let (text, whole) = parsed(&oracle, &case.data);
+        let (text, whole) = parsed(oracle, &case.data);
         assert_eq!(whole, case.succeeds, "{name}: its bytes are not what the test means");
         let (ours, error) = listing(&case.data);
         assert_eq!(error.is_none(), case.succeeds, "{name}: {error:?}");
@@ -99,7 +99,7 @@ fn hostile_traces_of_the_toolchains_own_fuzzing() {
         let quoted = text.split_once("[]byte(").and_then(|(_, rest)| rest.trim_end().strip_suffix(')'));
         let data = wiretext::unquote(quoted.expect("a []byte literal"));
         exercise(&data);
-        let (text, whole) = parsed(&oracle, &data);
+        let (text, whole) = parsed(oracle, &data);
         match listing(&data) {
             (_, Some(TraceError::OldFormat(_) | TraceError::UnknownFormat(_) | TraceError::NotATrace)) => {}
             (ours, error) => {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 /// The toolchain whose `go tool trace` is the oracle, and whose test data is read.
 pub const NEWEST: &str = "1.27.3";
@@ -61,19 +63,23 @@ pub fn record(lab: &Path, arguments: &[&str]) -> Vec<u8> {
     std::fs::read(&out).expect("the lab's trace")
 }
 
-/// `go tool trace` of the newest toolchain.
-pub fn oracle() -> PathBuf {
-    let out = scratch().join("gotrace");
-    let root = root(NEWEST);
-    go_build(NEWEST, &root.join("src"), "cmd/trace", &out);
-    out
+/// `go tool trace` of the newest toolchain, built once.
+pub fn oracle() -> &'static Path {
+    static ORACLE: OnceLock<PathBuf> = OnceLock::new();
+    ORACLE.get_or_init(|| {
+        let out = scratch().join("gotrace");
+        go_build(NEWEST, &root(NEWEST).join("src"), "cmd/trace", &out);
+        out
+    })
 }
 
 /// What the oracle prints of a trace, and whether it read it to the end.
 pub fn parsed(oracle: &Path, data: &[u8]) -> (String, bool) {
-    let file = scratch().join("oracle-input.trace");
+    // Tests run side by side: each call has its own file.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let file = scratch().join(format!("oracle-input-{}.trace", CALLS.fetch_add(1, Ordering::Relaxed)));
     std::fs::write(&file, data).expect("a scratch file");
-    let command = Command::new(oracle).arg("-d=parsed").arg(&file).env("TZ", "UTC").output();
-    let output = command.expect("the oracle runs");
+    let output = Command::new(oracle).arg("-d=parsed").arg(&file).env("TZ", "UTC").output().expect("the oracle runs");
+    std::fs::remove_file(&file).expect("the scratch file is there");
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
 }
