@@ -24,6 +24,7 @@ pub use json::{push_string as push_json_string, Json};
 pub use literal::{example, parse_key, Arena, Overlay};
 pub use pattern::Filter;
 pub use plan::{short_name, Plan};
+pub use quote::push_go_string;
 pub use sink::Sink;
 pub use time::GoTime;
 

@@ -1,0 +1,3 @@
+//! Evidence from outside the debugger, and its join.
+
+pub mod trace;

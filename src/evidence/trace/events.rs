@@ -1,0 +1,314 @@
+//! The events of a trace in the order in which they can have happened.
+//!
+//! Each thread's stream is read in file order; of all threads' next events the earliest is tried first,
+//! and where the scheduler's state does not allow it yet, the others in order of time.
+
+use super::error::TraceError;
+use super::event::{Event, Kind, StackId, NONE};
+use super::generation::{CpuSample, Generation, Generations, Stream};
+use super::order::{Advance, Broken, Order, Raw, ThreadSlot};
+use super::table::Frame;
+use super::wire::{argument_count, Cursor, Version};
+
+/// How many tries out of order are allowed beyond [`TRIES_PER_EVENT`]: keeps a hostile file from taking
+/// time quadratic in its size.
+const FREE_TRIES: u64 = 20_000_000;
+const TRIES_PER_EVENT: u64 = 256;
+
+/// Iterates over a trace's events; see [`Events::next`].
+#[derive(Debug)]
+pub struct Events<'a> {
+    generations: Generations<'a>,
+    current: Option<Generation<'a>>,
+    order: Order<'a>,
+    /// One for each thread with events in the generation.
+    readers: Vec<Reader<'a>>,
+    /// A binary heap by time of readers with events left: ties fall as in Go's reader, whose heap has
+    /// the same shape.
+    frontier: Vec<Next>,
+    samples: std::vec::IntoIter<CpuSample>,
+    next_sample: Option<CpuSample>,
+    last_time: i64,
+    syncs: u64,
+    passed: u64,
+    tries: u64,
+    /// An error to hand out behind the last sync event.
+    error: Option<TraceError>,
+    done: bool,
+}
+
+impl<'a> Events<'a> {
+    /// Starts on the bytes of a trace file.
+    pub fn new(data: &'a [u8]) -> Result<Events<'a>, TraceError> {
+        Ok(Events {
+            generations: Generations::new(data)?,
+            current: None,
+            order: Order::new(),
+            readers: Vec::new(),
+            frontier: Vec::new(),
+            samples: Vec::new().into_iter(),
+            next_sample: None,
+            last_time: 0,
+            syncs: 0,
+            passed: 0,
+            tries: 0,
+            error: None,
+            done: false,
+        })
+    }
+
+    /// The file's format.
+    pub fn version(&self) -> Version {
+        self.generations.version()
+    }
+
+    /// The clock's units a second in the current generation, None outside one.
+    pub fn frequency(&self) -> Option<u64> {
+        self.current.as_ref().map(|generation| generation.clock.frequency)
+    }
+
+    /// A stack's frames, innermost first. Ids hold until the next [`Kind::Sync`].
+    pub fn frames(&self, stack: StackId) -> impl Iterator<Item = Frame<'a>> + '_ {
+        self.current.iter().flat_map(move |generation| generation.tables.frames(stack.0))
+    }
+
+    /// The next event, None at the end of the trace. After an error there are no more events.
+    // Not an Iterator: stacks are resolved through `self` between two events.
+    #[allow(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Event<'a>>, TraceError> {
+        if self.done {
+            return Ok(None);
+        }
+        let event = self.step();
+        match event {
+            Ok(Some(mut event)) => {
+                // Two threads' clocks may tie or disagree; the order found holds, so time gives way.
+                event.time = event.time.max(self.last_time.saturating_add(1));
+                self.last_time = event.time;
+                Ok(Some(event))
+            }
+            other => {
+                self.done = true;
+                other
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Event<'a>>, TraceError> {
+        if let Some(event) = self.order.pop() {
+            return Ok(Some(event));
+        }
+        if self.frontier.is_empty() && self.next_sample.is_none() {
+            return self.next_generation();
+        }
+        if let Some(sample) = self.next_sample {
+            if self.frontier.first().is_none_or(|first| sample.time < first.time) {
+                self.next_sample = self.samples.next();
+                return self.sample(sample).map(Some);
+            }
+        }
+        self.advance_frontier()?;
+        Ok(self.order.pop())
+    }
+
+    fn sample(&self, sample: CpuSample) -> Result<Event<'a>, TraceError> {
+        let known = self.current.as_ref().is_some_and(|g| g.tables.has_stack(sample.stack));
+        if !known {
+            return Err(Broken("a CPU sample names a stack that is not there", sample.stack as i64).at(sample.time));
+        }
+        let CpuSample { time, thread, proc, goroutine, stack } = sample;
+        Ok(Event { time, thread, proc, goroutine, kind: Kind::StackSample, stack: Some(StackId(stack)) })
+    }
+
+    /// Moves on to the next generation and announces it; the end, too, is announced once.
+    fn next_generation(&mut self) -> Result<Option<Event<'a>>, TraceError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let ended = self.syncs > 0 && self.current.is_none();
+        if ended {
+            return Ok(None);
+        }
+        self.syncs += 1;
+        self.current = match self.generations.next() {
+            Ok(generation) => generation,
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        };
+        let (mut time, mut snapshot) = (self.last_time, None);
+        if let Some(generation) = &mut self.current {
+            (time, snapshot) = (generation.start(), generation.clock.snapshot());
+            self.samples = std::mem::take(&mut generation.samples).into_iter();
+            self.next_sample = self.samples.next();
+            self.readers.clear();
+            self.frontier.clear();
+            for stream in std::mem::take(&mut generation.streams) {
+                let slot = self.order.slot(stream.thread);
+                let mut reader = Reader::new(stream, slot);
+                if reader.read(generation)? {
+                    self.frontier.push(Next { time: reader.time, reader: self.readers.len() });
+                    sift_up(&mut self.frontier);
+                    self.readers.push(reader);
+                }
+            }
+        }
+        let kind = Kind::Sync { number: self.syncs, snapshot };
+        Ok(Some(Event { time, thread: NONE, proc: NONE, goroutine: NONE, kind, stack: None }))
+    }
+
+    /// Lets one event of one thread pass.
+    fn advance_frontier(&mut self) -> Result<(), TraceError> {
+        self.passed += 1;
+        if self.try_advance(0)? {
+            return Ok(());
+        }
+        self.tries += self.frontier.len() as u64;
+        let first = self.frontier.first().and_then(|next| self.readers.get(next.reader));
+        let first = first.map_or((0, 0), |reader| (reader.raw.time, reader.stream.thread));
+        if self.tries > self.passed.saturating_mul(TRIES_PER_EVENT).saturating_add(FREE_TRIES) {
+            return Err(Broken("too many events are out of order; thread", first.1).at(first.0));
+        }
+        // A sorted array is a heap as well.
+        self.frontier.sort_by_key(|next| next.time);
+        for i in 1..self.frontier.len() {
+            if self.try_advance(i)? {
+                return Ok(());
+            }
+        }
+        Err(Broken("no thread's next event fits; thread", first.1).at(first.0))
+    }
+
+    #[inline]
+    fn try_advance(&mut self, i: usize) -> Result<bool, TraceError> {
+        let Some(next) = self.frontier.get_mut(i) else { return Ok(false) };
+        let (Some(generation), Some(reader)) = (&self.current, self.readers.get_mut(next.reader)) else {
+            return Ok(false);
+        };
+        let advance = self.order.advance(&reader.raw, reader.slot, generation);
+        if advance.map_err(|broken| broken.at(reader.raw.time))? == Advance::NotYet {
+            return Ok(false);
+        }
+        if reader.read(generation)? {
+            next.time = reader.time;
+            update(&mut self.frontier, i);
+        } else {
+            remove(&mut self.frontier, i);
+        }
+        Ok(true)
+    }
+}
+
+/// A reader's place in the heap.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    /// Of its next event, ns.
+    time: i64,
+    reader: usize,
+}
+
+/// Reads one thread's events of one generation.
+#[derive(Debug)]
+struct Reader<'a> {
+    /// The next event.
+    raw: Raw,
+    slot: Option<ThreadSlot>,
+    cursor: Cursor<'a>,
+    stream: Stream<'a>,
+    next_batch: usize,
+    time: i64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(stream: Stream<'a>, slot: Option<ThreadSlot>) -> Reader<'a> {
+        Reader { raw: Raw::default(), slot, cursor: Cursor::new(&[], 0), stream, next_batch: 0, time: 0 }
+    }
+
+    /// Reads the next event into `raw`; false at the end.
+    #[inline]
+    fn read(&mut self, generation: &Generation) -> Result<bool, TraceError> {
+        while self.cursor.is_empty() {
+            let Some(batch) = self.stream.batches.get(self.next_batch) else { return Ok(false) };
+            self.next_batch += 1;
+            self.cursor = Cursor::new(batch.body, batch.offset);
+            self.time = generation.clock.nanos(batch.time);
+        }
+        let start = self.cursor;
+        match self.event() {
+            Some(units) => {
+                self.time = self.time.saturating_add(generation.clock.nanos(units));
+                self.raw.time = self.time;
+                Ok(true)
+            }
+            None => Err(start.damaged("an event is unknown or cut off")),
+        }
+    }
+
+    /// Tag and arguments into `raw`; the time difference in units.
+    #[inline]
+    fn event(&mut self) -> Option<u64> {
+        let tag = self.cursor.byte()?;
+        let count = argument_count(tag)?;
+        let units = self.cursor.number()?;
+        self.raw.tag = tag;
+        self.raw.args = [0; 4];
+        for slot in self.raw.args.iter_mut().take(count) {
+            *slot = self.cursor.number()?;
+        }
+        Some(units)
+    }
+}
+
+fn time_at(heap: &[Next], i: usize) -> i64 {
+    heap.get(i).map_or(i64::MAX, |next| next.time)
+}
+
+/// Moves the last reader up to its place.
+fn sift_up(heap: &mut [Next]) {
+    sift_up_from(heap, heap.len().saturating_sub(1));
+}
+
+fn sift_up_from(heap: &mut [Next], mut i: usize) -> usize {
+    while i > 0 && time_at(heap, (i - 1) / 2) > time_at(heap, i) {
+        heap.swap((i - 1) / 2, i);
+        i = (i - 1) / 2;
+    }
+    i
+}
+
+fn sift_down(heap: &mut [Next], mut i: usize) {
+    loop {
+        let (left, right) = (2 * i + 1, 2 * i + 2);
+        let mut least = i;
+        if time_at(heap, left) < time_at(heap, least) {
+            least = left;
+        }
+        if time_at(heap, right) < time_at(heap, least) {
+            least = right;
+        }
+        if least == i {
+            return;
+        }
+        heap.swap(i, least);
+        i = least;
+    }
+}
+
+/// Puts the reader at `i`, whose time has changed, where it belongs.
+fn update(heap: &mut [Next], i: usize) {
+    if sift_up_from(heap, i) == i {
+        sift_down(heap, i);
+    }
+}
+
+/// Takes the reader at `i` out, as if its time were the earliest of all.
+fn remove(heap: &mut Vec<Next>, mut i: usize) {
+    while i > 0 {
+        heap.swap((i - 1) / 2, i);
+        i = (i - 1) / 2;
+    }
+    heap.swap_remove(0);
+    sift_down(heap, 0);
+}
