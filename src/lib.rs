@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod binary;
 pub mod error;
+pub mod evidence;
 pub mod expression;
 pub mod layout;
 pub mod map;

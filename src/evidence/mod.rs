@@ -1,0 +1,8 @@
+//! Evidence that a Go program leaves outside its memory, and what it says together.
+
+/// Goroutines grouped by what they wait for and where, and how the groups grow.
+pub mod clusters;
+/// Goroutine profiles and tracebacks of Go 1.19 to 1.27.
+pub mod profile;
+/// The answer of `mapscope profile`, as text and as JSON.
+pub mod profile_report;
