@@ -4,6 +4,7 @@
 //! therefore marks goroutines caught *inside* a map operation, and the trace of a lookup that missed is a wait on a
 //! nil channel, not a frame.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
@@ -255,7 +256,9 @@ type StackNumber = usize;
 /// Normalised stacks.
 #[derive(Default)]
 struct Stacks {
-    numbers: HashMap<Vec<(Text, u32)>, StackNumber>,
+    /// Functions by name without type arguments: the forms do not agree on how they print those.
+    functions: HashMap<String, u32>,
+    numbers: HashMap<Vec<(u32, u32)>, StackNumber>,
     facts: HashMap<StackId, StackFacts>,
 }
 
@@ -273,7 +276,7 @@ impl Stacks {
             return facts.clone();
         }
         let sites = normalise(symbols, stack);
-        let key = sites.iter().map(|site| (site.function, site.line)).collect();
+        let key = sites.iter().map(|site| (self.function(symbols.text(site.function)), site.line)).collect();
         let next = self.numbers.len();
         let number = *self.numbers.entry(key).or_insert(next);
         let mut map_functions: Vec<Text> = Vec::new();
@@ -287,6 +290,16 @@ impl Stacks {
         let facts = StackFacts { number, sites: sites.into(), map_functions };
         self.facts.insert(stack, facts.clone());
         facts
+    }
+
+    fn function(&mut self, name: &str) -> u32 {
+        let bare = without_type_arguments(name);
+        if let Some(&known) = self.functions.get(bare.as_ref()) {
+            return known;
+        }
+        let number = self.functions.len() as u32;
+        self.functions.insert(bare.into_owned(), number);
+        number
     }
 }
 
@@ -317,6 +330,16 @@ fn normalise(symbols: &Symbols, stack: StackId) -> Vec<Site> {
         }
     }
     sites
+}
+
+/// `main.F[go.shape.int]` as tracebacks print it: `main.F[...]`.
+fn without_type_arguments(name: &str) -> Cow<'_, str> {
+    match (name.find('['), name.rfind(']')) {
+        (Some(open), Some(close)) if open < close => {
+            Cow::Owned(format!("{}[...]{}", &name[..open], &name[close + 1..]))
+        }
+        _ => Cow::Borrowed(name),
+    }
 }
 
 /// The runtime's own functions at the inner end of a waiting goroutine's stack; debug=1 leaves them out.

@@ -254,8 +254,7 @@ fn scan_unpacked(
     if let Some(kind) = other_kind(data) {
         return Err(ProfileError::OtherKind(kind.to_string()));
     }
-    // Field 1 (sample_type) comes first in every profile that Go writes; no text begins with this byte and a length.
-    if data.first() == Some(&0x0a) && data.get(1).is_some_and(|&len| len < 32 && len != b'\n') {
+    if proto::looks_like(data) {
         return proto::scan(data, symbols);
     }
     if memmem::find(data, b" profile: total ").is_some() {

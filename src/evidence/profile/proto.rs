@@ -17,6 +17,13 @@ const MAX_INLINED: usize = 256;
 /// Frames of all distinct stacks: small messages can name the same large location again and again.
 const MAX_FRAMES: usize = 16 << 20;
 
+/// Whether `data` begins with fields that a profile has (1 to 15 of `profile.proto`). Printable text is none: its
+/// second or third field would have a number or a type that profiles lack.
+pub(super) fn looks_like(data: &[u8]) -> bool {
+    let mut fields = Fields(data).take(16).peekable();
+    fields.peek().is_some() && fields.all(|field| matches!(field, Ok((1..=15, Value::Varint(_) | Value::Bytes(_)))))
+}
+
 /// Reads the stacks of a protobuf profile.
 pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Scan, ProfileError> {
     if data.len() > MAX_PROTO {
