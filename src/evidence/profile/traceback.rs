@@ -3,6 +3,10 @@
 //! Line-driven and tolerant: a line that is no part of a traceback is passed over, so that a dump can be read out of a
 //! log in which other threads wrote at the same time.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::header::{address, number, Header};
 use super::lines::{self, find_anchor};
 use super::symbols::Interner;
@@ -50,12 +54,18 @@ pub(super) fn scan(
     Ok(Scan { kind, total: dump.goroutines, taken: None, groups: None, causes: dump.causes, notes })
 }
 
-/// Where a goroutine's header starts in a line.
+/// Where a goroutine's header starts in a line. A header ends with a colon, as few other lines do.
 fn anchor(line: &[u8]) -> Option<usize> {
-    match line.first()? {
-        b'\t' => None,
-        _ => find_anchor(line, b"goroutine ", |rest| header::parse(rest).is_some()),
+    if line.trim_ascii_end().last() != Some(&b':') {
+        return None;
     }
+    find_anchor(line, b"goroutine ", |rest| header::parse(rest).is_some())
+}
+
+/// Frame and stack pointers differ from goroutine to goroutine: they are no part of the call site.
+fn without_pointers(text: &[u8]) -> &[u8] {
+    static FP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" fp=0x"));
+    FP.find(text).map_or(text, |at| &text[..at])
 }
 
 /// A call whose file line is still to come.
@@ -293,8 +303,7 @@ impl<'a> Dump<'a> {
             }
             return running;
         }
-        // Frame and stack pointers differ from goroutine to goroutine: they are no part of the call site.
-        let site = memchr::memmem::find(text, b" fp=0x").map_or(text, |at| &text[..at]);
+        let site = without_pointers(text);
         let name_len = self.call.len();
         self.call.push(0);
         self.call.extend_from_slice(site);
@@ -412,7 +421,7 @@ impl<'a> Site<'a> {
             Some(at) => (&text[..at], address(&text[at + 4..]).map(|(pc, _)| pc)),
             None => (text, None),
         };
-        let text = memchr::memmem::find(text, b" fp=0x").map_or(text, |at| &text[..at]);
+        let text = without_pointers(text);
         let (text, offset) = match memchr::memmem::rfind(text, b" +0x") {
             Some(at) => {
                 let (offset, rest) = address(&text[at + 2..])?;
