@@ -492,8 +492,11 @@ impl Builder<'_> {
         source: Source,
         stack: StackId,
     ) -> Option<&mut Cluster> {
-        let facts = self.stacks.facts(symbols, stack);
         let next = self.clusters.len();
+        if next >= MAX_CLUSTERS && !self.stacks.facts.contains_key(&stack) {
+            return None;
+        }
+        let facts = self.stacks.facts(symbols, stack);
         let key = (status, reason, facts.number);
         if next >= MAX_CLUSTERS && !self.index.contains_key(&key) {
             return None;

@@ -98,15 +98,23 @@ func selectNone() {
 	select {}
 }
 
+// lockReasons is what a goroutine that waits for a lock is said to wait for: Go 1.19 knew only semaphores.
+func lockReasons(name string) []string {
+	if strings.HasPrefix(runtime.Version(), "go1.19") {
+		return []string{"semacquire"}
+	}
+	return []string{name}
+}
+
 //go:noinline
 func lockMutex() {
-	say(truth{Func: "lockMutex", Reasons: []string{"sync.Mutex.Lock"}})
+	say(truth{Func: "lockMutex", Reasons: lockReasons("sync.Mutex.Lock")})
 	held.Lock()
 }
 
 //go:noinline
 func lockRead() {
-	say(truth{Func: "lockRead", Reasons: []string{"sync.RWMutex.RLock"}})
+	say(truth{Func: "lockRead", Reasons: lockReasons("sync.RWMutex.RLock")})
 	heldRW.RLock()
 }
 

@@ -107,7 +107,8 @@ pub struct Goroutine {
     pub created_by: Option<FrameId>,
     /// Goroutine that ran the `go` statement (Go 1.21).
     pub parent: Option<u64>,
-    /// Frames that the runtime left out; `Some(0)` where it did not say how many.
+    /// Frames that the runtime says it left out; `Some(0)` where it did not say how many. Go 1.19 and 1.20 cut most
+    /// stacks of more than 100 frames without a word.
     pub elided: Option<u64>,
     /// It ran on another thread, so there is no stack.
     pub unavailable: bool,
