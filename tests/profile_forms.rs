@@ -298,11 +298,26 @@ fn assert_concluded_states(sample: &Sample) {
 
 /// A dump read out of logs says what the dump itself says.
 fn assert_wrapped(data: &[u8]) {
-    let plain = parse(data).unwrap();
+    let plain = describe(&parse(data).unwrap());
+    for (form, wrapped) in wrappings(data) {
+        let read = parse(wrapped.as_bytes()).unwrap_or_else(|e| panic!("{form}: {e}"));
+        assert_eq!(describe(&read), plain, "{form}");
+    }
+    for cut in (0..data.len()).step_by(397).skip(1) {
+        let read = describe(&parse(&data[..cut]).unwrap_or_else(|e| panic!("cut at {cut}: {e}")));
+        // All but the last one, which may be partial.
+        let sure = read.len().saturating_sub(1);
+        assert!(read.len() <= plain.len());
+        assert_eq!(read[..sure], plain[..sure], "cut at {cut}");
+    }
+}
+
+/// A dump as log pipelines pass it on.
+fn wrappings(data: &[u8]) -> Vec<(&'static str, String)> {
     let text = String::from_utf8(data.to_vec()).unwrap();
     let wrap =
         |line: &dyn Fn(usize, &str) -> String| text.lines().enumerate().map(|(n, l)| line(n, l)).collect::<String>();
-    let forms: Vec<(&str, String)> = vec![
+    vec![
         ("CRLF", wrap(&|_, l| format!("{l}\r\n"))),
         (
             "docker",
@@ -311,6 +326,14 @@ fn assert_wrapped(data: &[u8]) {
             }),
         ),
         ("cri", wrap(&|n, l| format!("2026-01-02T03:04:05.{n}Z stderr F {l}\n"))),
+        (
+            "docker in parts",
+            wrap(&|_, l| {
+                let half = (0..=l.len() / 2).rev().find(|&at| l.is_char_boundary(at)).unwrap();
+                let record = |text: &str| serde_json::json!({"log": text, "stream": "stderr"}).to_string() + "\n";
+                record(&l[..half]) + &record(&format!("{}\n", &l[half..]))
+            }),
+        ),
         (
             "cri in parts",
             wrap(&|n, l| {
@@ -332,43 +355,36 @@ fn assert_wrapped(data: &[u8]) {
                 )
             }),
         ),
-    ];
-    for (form, wrapped) in forms {
-        let read = parse(wrapped.as_bytes()).unwrap_or_else(|e| panic!("{form}: {e}"));
-        assert_eq!(describe(&read), describe(&plain), "{form}");
-    }
-    for cut in (0..data.len()).step_by(397).skip(1) {
-        let part = parse(&data[..cut]).unwrap_or_else(|e| panic!("cut at {cut}: {e}"));
-        let whole = describe(&plain);
-        let read = describe(&part);
-        assert!(read.len() <= whole.len());
-        let sure = read.len() - 1;
-        assert_eq!(read[..sure], whole[..sure], "cut at {cut}");
-    }
+    ]
 }
 
 /// Everything but what differs between runs of the parser.
 fn describe(profile: &Profile) -> Vec<String> {
-    let Records::Goroutines(all) = &profile.records else { panic!("a traceback has goroutines") };
     let text = |id| profile.symbols.text(id);
-    all.iter()
-        .map(|g| {
-            let frames: Vec<String> = profile
-                .frames(g)
-                .map(|(f, args)| format!("{}({args}) {}:{} {:?}", text(f.function), text(f.file), f.line, f.offset))
-                .collect();
-            let creator = g.created_by.map(|id| profile.symbols.function(id));
-            let labels = labels(profile, &g.labels);
-            format!(
-                "{} {:?} {:?} {creator:?} {:?} {:?} {labels:?} {frames:#?}",
-                g.goid,
-                g.reason.map(text),
-                g.elided,
-                g.parent,
-                g.locked
-            )
-        })
-        .collect()
+    let call = |f: &Frame| format!("{} {}:{} {:?} {:?}", text(f.function), text(f.file), f.line, f.offset, f.pc);
+    match &profile.records {
+        Records::Goroutines(all) => all
+            .iter()
+            .map(|g| {
+                let frames: Vec<String> = profile.frames(g).map(|(f, args)| format!("{}({args})", call(f))).collect();
+                let creator = g.created_by.map(|id| call(profile.symbols.frame(id)));
+                let labels = labels(profile, &g.labels);
+                let reason = g.reason.map(text);
+                format!(
+                    "{} {reason:?} {:?} {creator:?} {:?} {} {labels:?} {frames:#?}",
+                    g.goid, g.elided, g.parent, g.locked
+                )
+            })
+            .collect(),
+        Records::Groups(all) => all
+            .iter()
+            .map(|g| {
+                let stack = profile.symbols.stack(g.stack);
+                let frames: Vec<String> = stack.iter().map(|&id| call(profile.symbols.frame(id))).collect();
+                format!("{} {:x?} {:?} {frames:#?}", g.count, g.pcs, labels(profile, &g.labels))
+            })
+            .collect(),
+    }
 }
 
 fn assert_crashes(sample: &Sample, with: Features) {
@@ -398,6 +414,7 @@ fn assert_version(version: &str, experiment: &str, with: Features) {
     assert_eq!(profile.notes, Vec::<String>::new());
     assert_goroutines(&profile, &sample.truth, with, false);
     assert_wrapped(&stacks);
+    assert_wrapped(&sample.read("goroutine-1"));
     assert_proto(&sample, "goroutine-0", Kind::GoroutineProto);
     assert_text(&sample, "goroutine-1", Kind::GoroutineText);
     if with.start_lines {

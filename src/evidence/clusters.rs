@@ -68,6 +68,28 @@ pub struct Cluster {
     pub elided: bool,
 }
 
+impl Cluster {
+    /// Takes in another cluster of the same profile and stack, whose state is another; its own state stays.
+    fn absorb(&mut self, other: &Cluster) {
+        self.count = self.count.saturating_add(other.count);
+        self.goids.extend(&other.goids);
+        self.goids.sort_unstable();
+        self.leaked += other.leaked;
+        self.locked += other.locked;
+        self.durable += other.durable;
+        self.minutes = match (self.minutes, other.minutes) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+        self.created_by = self.created_by.or(other.created_by);
+        self.nil_channel |= other.nil_channel;
+        self.elided |= other.elided;
+        for (&pair, &count) in &other.labels {
+            add_labels(self, &[pair], count);
+        }
+    }
+}
+
 /// What one profile is.
 #[derive(Debug, Clone)]
 pub struct Summary {
@@ -86,7 +108,7 @@ pub struct Summary {
 /// A cluster over all profiles.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// As in the last profile that has it.
+    /// As in the last profile that has it and tells its state.
     pub cluster: Cluster,
     /// Goroutines in each profile.
     pub counts: Vec<u64>,
@@ -211,6 +233,7 @@ fn read_profile(
 fn join(profiles: &[(Summary, Clusters)], by_stack: bool, with_ids: bool) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut always: Vec<Vec<u64>> = Vec::new();
+    let mut latest: Vec<usize> = Vec::new();
     let mut index: HashMap<(StackNumber, Option<(Text, Option<Text>)>), usize> = HashMap::new();
     for (n, (_, clusters)) in profiles.iter().enumerate() {
         let mut here: HashMap<usize, Vec<u64>> = HashMap::new();
@@ -220,13 +243,17 @@ fn join(profiles: &[(Summary, Clusters)], by_stack: bool, with_ids: bool) -> Vec
             if row == rows.len() {
                 rows.push(Row { cluster: cluster.clone(), counts: vec![0; profiles.len()], persistent: None });
                 always.push(Vec::new());
+                latest.push(n);
             }
             let known = &mut rows[row];
-            known.counts[n] = known.counts[n].saturating_add(cluster.count);
-            // A state that a profile tells is worth more than none, a later one more than an earlier.
-            if cluster.source != Source::Unknown || known.cluster.source == Source::Unknown {
+            if latest[row] == n && known.counts[n] > 0 {
+                known.cluster.absorb(cluster);
+            } else if cluster.source != Source::Unknown || known.cluster.source == Source::Unknown {
+                // A state that a profile tells is worth more than none, a later one more than an earlier.
                 known.cluster = cluster.clone();
+                latest[row] = n;
             }
+            known.counts[n] = known.counts[n].saturating_add(cluster.count);
             here.entry(row).or_default().extend(&cluster.goids);
         }
         for (row, goids) in always.iter_mut().enumerate() {

@@ -5,6 +5,7 @@
 //! (timestamp, syslog, `docker compose`, `kubectl --prefix`), learned from the first line that can be recognised.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
 
@@ -105,7 +106,7 @@ impl Unwrapper {
     fn emit(&mut self, text: &[u8], line: &mut impl FnMut(&[u8])) {
         if let Some(rest) = self.prefix.as_ref().and_then(|prefix| prefix.strip(text)) {
             self.unwrapped += 1;
-            return line(rest);
+            return line(&with_tabs(rest));
         }
         match (self.anchor)(text) {
             Some(at) if at > 0 => {
@@ -116,6 +117,23 @@ impl Unwrapper {
             _ => line(text),
         }
     }
+}
+
+/// Syslog writes a tab as `#011`.
+fn with_tabs(text: &[u8]) -> Cow<'_, [u8]> {
+    static TAB: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"#011"));
+    if TAB.find(text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = TAB.find(rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\t');
+        rest = &rest[at + 4..];
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
 }
 
 /// One physical line by its wrapping.

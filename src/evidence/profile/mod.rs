@@ -258,12 +258,17 @@ fn scan_unpacked(
     if proto::looks_like(data) {
         return proto::scan(data, symbols);
     }
-    if memmem::find(data, b" profile: total ").is_some() {
+    let titled = memmem::find(data, b" profile: total ").is_some();
+    if titled {
         if let Some(scan) = text::scan(data, symbols)? {
             return Ok(scan);
         }
     }
-    traceback::scan(data, symbols, args, each)
+    match traceback::scan(data, symbols, args, each) {
+        // A log may have cut the title line itself in two.
+        Err(ProfileError::Unrecognised) if !titled => text::scan(data, symbols)?.ok_or(ProfileError::Unrecognised),
+        result => result,
+    }
 }
 
 /// Files that users hand in by mistake, by their first bytes.

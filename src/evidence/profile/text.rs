@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
             return;
         }
         let known = match line.strip_prefix(b"#") {
-            Some(rest) => self.read_comment(rest.strip_prefix(b"011").unwrap_or(rest).trim_ascii()),
+            Some(rest) => self.read_comment(rest.trim_ascii()),
             None => self.read_counted(line),
         };
         if !known {

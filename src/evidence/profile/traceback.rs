@@ -386,12 +386,9 @@ impl<'a> Dump<'a> {
     }
 }
 
-/// The text of an indented line; syslog writes a tab as `#011`.
+/// The text of an indented line.
 fn indented(line: &[u8]) -> Option<&[u8]> {
-    match line.strip_prefix(b"#011") {
-        Some(text) => Some(text.trim_ascii()),
-        None => line.first().filter(|&&b| b == b'\t' || b == b' ').map(|_| line.trim_ascii()),
-    }
+    line.first().filter(|&&b| b == b'\t' || b == b' ').map(|_| line.trim_ascii())
 }
 
 /// Splits `main.f(0x1, {0x2, ...})` into name and arguments. Only what the runtime prints as arguments is taken, so
