@@ -234,7 +234,7 @@ fn join(profiles: &[(Summary, Clusters)], by_stack: bool, with_ids: bool) -> Vec
     let mut rows: Vec<Row> = Vec::new();
     let mut always: Vec<Vec<u64>> = Vec::new();
     let mut latest: Vec<usize> = Vec::new();
-    let mut index: HashMap<(StackNumber, Option<(Text, Option<Text>)>), usize> = HashMap::new();
+    let mut index: HashMap<(StackNumber, Option<State>), usize> = HashMap::new();
     for (n, (_, clusters)) in profiles.iter().enumerate() {
         let mut here: HashMap<usize, Vec<u64>> = HashMap::new();
         for (stack, cluster) in clusters {
@@ -276,6 +276,9 @@ fn join(profiles: &[(Summary, Clusters)], by_stack: bool, with_ids: bool) -> Vec
     }
     rows
 }
+
+/// Status and wait reason.
+type State = (Text, Option<Text>);
 
 /// The number of a normalised stack, the same over all profiles.
 type StackNumber = usize;

@@ -36,7 +36,7 @@ pub(super) struct Header<'a> {
     pub minutes: Option<u64>,
     pub locked: bool,
     pub bubble: Option<u64>,
-    pub labels: Vec<(String, String)>,
+    pub labels: labels::Pairs,
 }
 
 /// Reads a header; `None` if the line is not one, whole.

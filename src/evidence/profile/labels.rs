@@ -1,14 +1,17 @@
 //! Goroutine labels as text: `{"k":"v", …}` (debug=1, Go's %q), `{"k": "v", …}` (traceback, 1.26) and
 //! `{k: v, req: "r 1"}` (traceback, 1.27).
 
+/// Label keys and values, in order.
+pub(super) type Pairs = Vec<(String, String)>;
+
 /// Splits a label set, braces included, into key and value; `None` if `text` is not one.
-pub(super) fn parse(text: &[u8]) -> Option<Vec<(String, String)>> {
+pub(super) fn parse(text: &[u8]) -> Option<Pairs> {
     let (labels, rest) = parse_prefix(text)?;
     rest.is_empty().then_some(labels)
 }
 
 /// As [`parse`], for a label set with something after its closing brace, which is returned too.
-pub(super) fn parse_prefix(text: &[u8]) -> Option<(Vec<(String, String)>, &[u8])> {
+pub(super) fn parse_prefix(text: &[u8]) -> Option<(Pairs, &[u8])> {
     let mut rest = text.strip_prefix(b"{")?;
     let mut labels = Vec::new();
     if let Some(after) = rest.strip_prefix(b"}") {
@@ -101,7 +104,7 @@ fn unquote(text: &[u8]) -> Option<(String, &[u8])> {
 mod tests {
     use super::parse;
 
-    fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    fn pairs(text: &str) -> Option<super::Pairs> {
         parse(text.as_bytes())
     }
 

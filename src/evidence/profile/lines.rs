@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
 
+use super::counted;
+
 /// A longer line is passed over: no line of a goroutine dump comes near it.
 const MAX_LINE: usize = 1 << 20;
 const MAX_PREFIX: usize = 256;
@@ -22,6 +24,15 @@ pub(super) struct Walked {
     pub unwrapped: u64,
     /// The input did not end with a line end.
     pub cut: bool,
+}
+
+impl Walked {
+    /// What a reader should know of the walk, one sentence each.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let prefixes = || format!("log prefixes were taken off {}", counted(self.unwrapped, "line", "lines"));
+        let overlong = || format!("{} over 1 MiB were left out", counted(self.overlong, "line", "lines"));
+        [(self.unwrapped > 0).then(prefixes), (self.overlong > 0).then(overlong)].into_iter().flatten()
+    }
 }
 
 /// Calls `line` with each line of `data`, unwrapped, without its line end. `anchor` says where in a line the

@@ -51,6 +51,11 @@ impl Symbols {
         })
     }
 
+    /// The ids of label keys and values.
+    pub(crate) fn intern_pairs(&mut self, pairs: &[(String, String)]) -> Vec<(Text, Text)> {
+        pairs.iter().map(|(key, value)| (self.intern(key.as_bytes()), self.intern(value.as_bytes()))).collect()
+    }
+
     /// The id of `frame`.
     pub(crate) fn frame_id(&mut self, frame: Frame) -> FrameId {
         let next = FrameId(self.frames.len() as u32);

@@ -24,15 +24,10 @@ pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Option<Scan>, P
     if held != total {
         notes.push(format!("the file says {total} goroutines and holds {held}: it is incomplete or was edited"));
     }
-    if walked.unwrapped > 0 {
-        notes.push(format!("log prefixes were taken off {}", counted(walked.unwrapped, "line", "lines")));
-    }
     if foreign > 0 {
         notes.push(format!("{} belong to no stack and were left out", counted(foreign, "line", "lines")));
     }
-    if walked.overlong > 0 {
-        notes.push(format!("{} over 1 MiB were left out", counted(walked.overlong, "line", "lines")));
-    }
+    notes.extend(walked.notes());
     Ok(Some(Scan { kind, total, taken: None, groups: Some(groups), causes: Vec::new(), notes }))
 }
 
@@ -132,10 +127,7 @@ impl<'a> Reader<'a> {
         let Some((_, _, labels)) = self.current.as_mut() else { return false };
         if let Some(set) = text.strip_prefix(b"labels: ") {
             let Some(pairs) = labels::parse(set) else { return false };
-            *labels = pairs
-                .iter()
-                .map(|(key, value)| (self.symbols.intern(key.as_bytes()), self.symbols.intern(value.as_bytes())))
-                .collect();
+            *labels = self.symbols.intern_pairs(&pairs);
             return true;
         }
         match parse_frame(text, self.symbols) {

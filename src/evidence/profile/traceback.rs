@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 use super::header::{address, number, Header};
 use super::lines::{self, find_anchor};
 use super::symbols::Interner;
-use super::{counted, header, Args, Frame, FrameId, Goroutine, Kind, Labels, ProfileError, Scan, Symbols};
+use super::{counted, header, Args, Frame, FrameId, Goroutine, Kind, ProfileError, Scan, Symbols};
 
 /// `writeGoroutineStacks` in `src/runtime/pprof/pprof.go` gives up at this size and cuts the dump without a word.
 const RUNTIME_LIMIT: usize = 64 << 20;
@@ -38,18 +38,13 @@ pub(super) fn scan(
             "the dump breaks off in the middle of a goroutine: that one is partial, others may be missing".to_string(),
         );
     }
-    if walked.unwrapped > 0 {
-        notes.push(format!("log prefixes were taken off {}", counted(walked.unwrapped, "line", "lines")));
-    }
     if dump.foreign > 0 {
         notes.push(format!(
             "{} inside goroutines belong to no traceback and were left out",
             counted(dump.foreign, "line", "lines")
         ));
     }
-    if walked.overlong > 0 {
-        notes.push(format!("{} over 1 MiB were left out", counted(walked.overlong, "line", "lines")));
-    }
+    notes.extend(walked.notes());
     let kind = if dump.causes.is_empty() { Kind::Stacks } else { Kind::Crash };
     Ok(Scan { kind, total: dump.goroutines, taken: None, groups: None, causes: dump.causes, notes })
 }
@@ -187,11 +182,7 @@ impl<'a> Dump<'a> {
     fn begin(&mut self, header: Header) {
         self.end_goroutine();
         self.goroutines += 1;
-        let labels: Labels = header
-            .labels
-            .iter()
-            .map(|(key, value)| (self.symbols.intern(key.as_bytes()), self.symbols.intern(value.as_bytes())))
-            .collect();
+        let labels = self.symbols.intern_pairs(&header.labels);
         let first_arg = self.args.as_ref().map_or(0, |args| args.ends.len());
         self.current = Some(Goroutine {
             goid: header.goid,
