@@ -1,3 +1,10 @@
-//! Evidence from outside the debugger, and its join.
+//! Evidence that a Go program leaves outside its memory, and what it says together.
 
+/// Goroutines grouped by what they wait for and where, and how the groups grow.
+pub mod clusters;
+/// Goroutine profiles and tracebacks of Go 1.19 to 1.27.
+pub mod profile;
+/// The answer of `mapscope profile`, as text and as JSON.
+pub mod profile_report;
+/// Execution traces of Go 1.22 to 1.27.
 pub mod trace;
