@@ -163,7 +163,7 @@ def test_gdb_without_a_target_says_so(corrupt):
 def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(tmp_path):
     """The command stops its own clock; the tests' machine may be slow, so the bound is generous here
     and the exact figure is in the benchmark."""
-    dump = build.dump("big", "1.27.3", args=("int64int64", "3000000"))
+    dump = build.dump("big", "1.27.3", args=("int64int64", "5000000"))
     script = tmp_path / "script.py"
     script.write_text(
         "import gdb, os, signal, threading, time\n"
@@ -171,11 +171,10 @@ def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(tmp_path):
         "    global sent\n"
         "    sent = time.monotonic()\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "threading.Timer(0.5, interrupt).start()\n"
+        "threading.Timer(0.4, interrupt).start()\n"
         "try:\n"
-        "    for _ in range(1000):\n"
-        "        gdb.execute('gomap print main.int64int64 --limit 0 --where elem==-1 --json', to_string=True)\n"
-        "except gdb.GdbError as error:\n"
+        "    gdb.execute('gomap print main.int64int64 --limit 0 --sort elem -o /dev/null')\n"
+        "except gdb.error as error:\n"
         "    print('STOPPED %s %.3f' % (error, time.monotonic() - sent))\n"
         "print('ALIVE', gdb.execute('gomap print main.int64int64 --limit 1 --json', to_string=True)[:20])\n"
     )

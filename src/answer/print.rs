@@ -7,7 +7,8 @@ use crate::types::{GoType, Kind};
 use crate::value::Filter;
 use crate::Result;
 use byteorder::{ByteOrder, LittleEndian as LE};
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -103,9 +104,7 @@ pub fn print(
                 }
                 Ok(true)
             })?;
-            for row in sorted.finish() {
-                row.with(map, |entry| one(entry, &mut buffer))?;
-            }
+            sorted.each(watch, |row| row.with(map, |entry| one(entry, &mut buffer)))?;
         }
     }
     let truncated = full(matched);
@@ -181,7 +180,7 @@ fn raw_json(entry: &Entry<'_>, out: &mut Vec<u8>) {
 }
 
 /// What an entry is sorted by.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 enum Rank {
     Int(i64),
     Uint(u64),
@@ -189,7 +188,21 @@ enum Rank {
     Bytes(Vec<u8>),
 }
 
-impl Rank {
+impl PartialEq for Rank {
+    fn eq(&self, other: &Rank) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Rank {}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Rank) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rank {
     fn cmp(&self, other: &Rank) -> Ordering {
         match (self, other) {
             (Rank::Int(a), Rank::Int(b)) => a.cmp(b),
@@ -225,7 +238,10 @@ impl Row {
     }
 }
 
-/// Keeps the first rows of the order; at most twice as many as will be shown.
+/// Sorted in pieces this long, so that Ctrl-C is seen between them.
+const PIECE: usize = 1 << 16;
+
+/// Keeps the first rows of the order; at most a piece more than will be shown.
 struct Sorted<'m> {
     rows: Vec<Row>,
     by: SortBy,
@@ -250,21 +266,31 @@ impl<'m> Sorted<'m> {
         let rank = rank(self.ty, bytes.unwrap_or_default(), map);
         let (key, elem) = (entry.key_address, entry.elem_address);
         self.rows.push(Row { rank, key, elem, place: entry.place, slot: entry.slot });
-        if self.limit > 0 && self.rows.len() >= 2 * self.limit + 1024 {
-            self.keep();
-        }
-    }
-
-    fn keep(&mut self) {
-        self.rows.sort_by(|a, b| a.rank.cmp(&b.rank));
-        if self.limit > 0 {
+        if self.limit > 0 && self.rows.len() >= 2 * self.limit + PIECE {
+            self.rows.select_nth_unstable_by(self.limit, |a, b| a.rank.cmp(&b.rank));
             self.rows.truncate(self.limit);
         }
     }
 
-    fn finish(mut self) -> Vec<Row> {
-        self.keep();
-        self.rows
+    /// Calls `f` with the rows in order: pieces are sorted, then merged.
+    fn each(mut self, watch: &dyn Watch, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+        let total = self.rows.len() as u64;
+        let mut next = BinaryHeap::new();
+        let mut pieces: Vec<&[Row]> = Vec::new();
+        for piece in self.rows.chunks_mut(PIECE) {
+            watch.tick(0, total)?;
+            piece.sort_by(|a, b| a.rank.cmp(&b.rank));
+            pieces.push(piece);
+        }
+        next.extend(pieces.iter().enumerate().filter_map(|(i, piece)| Some(Reverse((&piece.first()?.rank, i, 0)))));
+        let most = if self.limit > 0 { self.limit } else { usize::MAX };
+        for done in 0..most as u64 {
+            let Some(Reverse((_, piece, at))) = next.pop() else { break };
+            watch.tick(done, total)?;
+            f(&pieces[piece][at])?;
+            next.extend(pieces[piece].get(at + 1).map(|row| Reverse((&row.rank, piece, at + 1))));
+        }
+        Ok(())
     }
 }
 
