@@ -34,6 +34,8 @@ pub struct Header {
 
 /// More buckets than this no address space holds (a bucket has at least 16 bytes).
 const MAX_B: u8 = 43;
+/// Buckets of a chain that are remembered without a set.
+const SHORT_CHAIN: usize = 8;
 /// Buckets between two looks at the watch.
 const TICK: u64 = 1 << 14;
 
@@ -194,7 +196,11 @@ pub fn is_evacuated(first_tophash: u8) -> bool {
 
 /// Bit `i` set when tophash byte `i` is that of a live entry.
 pub fn live_mask(tophash: &[u8; SLOTS]) -> u8 {
-    (0..SLOTS).fold(0, |mask, i| mask | ((tophash[i] >= hmap::MIN_TOP_HASH) as u8) << i)
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    const BELOW: u64 = (0x80 - hmap::MIN_TOP_HASH as u64) * 0x0101_0101_0101_0101;
+    let bytes = u64::from_le_bytes(*tophash);
+    // All eight comparisons at once: the top bit of each byte tells.
+    super::top_bits(((bytes & LOW) + BELOW) | bytes)
 }
 
 /// An array of buckets.
@@ -263,6 +269,7 @@ impl Array<'_, '_> {
         let mut address = self.start + index * size;
         let mut bucket = Cow::Borrowed(first);
         let mut overflow = 0;
+        let mut first = [0; SHORT_CHAIN];
         let mut seen: Option<HashSet<u64>> = None;
         loop {
             let mut tophash = [0; SLOTS];
@@ -275,9 +282,15 @@ impl Array<'_, '_> {
             if next == 0 {
                 return Ok(true);
             }
-            let seen = seen.get_or_insert_with(HashSet::new);
-            seen.insert(address);
-            if seen.contains(&next) {
+            // Sound chains are short; a set for each would cost more than the walk.
+            let repeats = match first.get_mut(overflow as usize) {
+                Some(slot) => {
+                    *slot = address;
+                    first.contains(&next)
+                }
+                None => !seen.get_or_insert_with(|| HashSet::from(first)).insert(next),
+            };
+            if repeats {
                 findings.add(|| format!("overflow chain of {} {index} returns to itself at {next:#x}", self.name()));
                 return Ok(true);
             }
@@ -295,6 +308,23 @@ impl Array<'_, '_> {
                 }
             };
             address = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_live_mask_has_bit_i_for_tophash_byte_i() {
+        for top in 0..=u8::MAX {
+            for i in 0..SLOTS {
+                let mut tops = [hmap::EMPTY_ONE; SLOTS];
+                tops[i] = top;
+                let live = top >= hmap::MIN_TOP_HASH;
+                assert_eq!(live_mask(&tops), (live as u8) << i, "{top} {i}");
+            }
         }
     }
 }

@@ -289,6 +289,11 @@ impl<'a> GoMap<'a> {
     }
 }
 
+/// The top bits of eight bytes, gathered into one byte: bit `i` is that of byte `i`.
+fn top_bits(bytes: u64) -> u8 {
+    (((bytes & 0x8080_8080_8080_8080) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
 fn one(sentence: &str) -> Findings {
     Findings { sentences: vec![sentence.into()], more: 0 }
 }

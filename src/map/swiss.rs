@@ -302,10 +302,7 @@ impl Table {
 
 /// Bit `i` set when control byte `i` is that of a full slot (top bit clear).
 fn live_mask(group: &[u8]) -> u8 {
-    let free = LE::read_u64(group) & 0x8080808080808080;
-    // Gathers the eight top bits into one byte.
-    let empty = ((free >> 7).wrapping_mul(0x0102040810204080) >> 56) as u8;
-    !empty
+    !super::top_bits(LE::read_u64(group))
 }
 
 #[cfg(test)]
