@@ -7,8 +7,9 @@
 use super::float::{self, Rule};
 use super::plan::{FieldPlan, Form, Plan};
 use super::quote;
-use super::sink::Sink;
+use super::sink::{drain_if_full, Drain, Sink};
 use super::time::GoTime;
+use crate::Result;
 use std::fmt::Display;
 use std::io::Write;
 
@@ -16,6 +17,7 @@ use std::io::Write;
 pub struct GoSyntax<'b> {
     /// What was written so far.
     pub out: &'b mut Vec<u8>,
+    drain: Option<Drain<'b>>,
     colour: bool,
     /// Where the dynamic values and pointees being written begin.
     starts: Vec<usize>,
@@ -33,7 +35,12 @@ enum Role {
 impl<'b> GoSyntax<'b> {
     /// Appends to `out`, with ANSI colours when `colour`.
     pub fn new(out: &'b mut Vec<u8>, colour: bool) -> GoSyntax<'b> {
-        GoSyntax { out, colour, starts: Vec::new() }
+        GoSyntax { out, drain: None, colour, starts: Vec::new() }
+    }
+
+    /// Appends to `out`, which `drain` empties within long values too.
+    pub fn draining(out: &'b mut Vec<u8>, drain: Drain<'b>, colour: bool) -> GoSyntax<'b> {
+        GoSyntax { out, drain: Some(drain), colour, starts: Vec::new() }
     }
 
     fn put(&mut self, text: &[u8]) {
@@ -257,6 +264,11 @@ impl Sink for GoSyntax<'_> {
             self.unreadable(problem);
         }
         self.put(b"}");
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        // Only scalars look back at where they began, and they never pause.
+        drain_if_full(self.out, &mut self.drain)
     }
 
     fn unreadable(&mut self, why: &dyn Display) {

@@ -2,8 +2,9 @@
 
 use super::float::{self, Rule};
 use super::plan::{FieldPlan, Plan};
-use super::sink::Sink;
+use super::sink::{drain_if_full, Drain, Sink};
 use super::time::GoTime;
+use crate::Result;
 use base64::Engine;
 use std::fmt::Display;
 use std::io::Write;
@@ -15,12 +16,18 @@ use std::io::Write;
 pub struct Json<'b> {
     /// What was written so far.
     pub out: &'b mut Vec<u8>,
+    drain: Option<Drain<'b>>,
 }
 
 impl<'b> Json<'b> {
     /// Appends to `out`.
     pub fn new(out: &'b mut Vec<u8>) -> Json<'b> {
-        Json { out }
+        Json { out, drain: None }
+    }
+
+    /// Appends to `out`, which `drain` empties within long values too.
+    pub fn draining(out: &'b mut Vec<u8>, drain: Drain<'b>) -> Json<'b> {
+        Json { out, drain: Some(drain) }
     }
 
     #[inline]
@@ -246,6 +253,10 @@ impl Sink for Json<'_> {
             self.unreadable(problem);
         }
         self.put(b"]");
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        drain_if_full(self.out, &mut self.drain)
     }
 
     fn unreadable(&mut self, why: &dyn Display) {

@@ -150,7 +150,9 @@ impl Parser<'_> {
         let column = self.scan.text.get(..at).map_or(0, |before| before.chars().count()) + 1;
         let form = example(self.types, &self.root);
         let name = short_name(&self.root.name);
-        Error::Usage(format!("column {column} of the key: expected {what}; a {name} is written like {form}"))
+        Error::Usage(format!(
+            "column {column} of the key: expected {what}; a key of type {name} is written like {form}"
+        ))
     }
 
     fn lexical<T>(&self, scanned: Result<T, Wrong>) -> Result<T> {

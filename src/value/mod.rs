@@ -25,7 +25,7 @@ pub use literal::{example, parse_key, Arena, Overlay};
 pub use pattern::Filter;
 pub use plan::{short_name, Plan};
 pub use quote::push_go_string;
-pub use sink::Sink;
+pub use sink::{Drain, Sink};
 pub use time::GoTime;
 
 #[cfg(test)]

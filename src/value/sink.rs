@@ -2,6 +2,7 @@
 
 use super::plan::{FieldPlan, Plan};
 use super::time::GoTime;
+use crate::Result;
 use std::fmt::Display;
 
 /// Receives a value piece by piece, outermost first. `plan` is always the type of the piece.
@@ -67,6 +68,24 @@ pub trait Sink {
     fn end_entry(&mut self);
     /// The map is complete; `problem` says why when its entries could not all be read.
     fn end_map(&mut self, index: u64, omitted: u64, problem: Option<&dyn Display>);
+    /// Comes between the elements and entries of long values: the time to flush what was written.
+    fn pause(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// A piece that cannot be read, and why.
     fn unreadable(&mut self, why: &dyn Display);
+}
+
+/// Takes away what a sink has written so far, leaving the buffer empty.
+pub type Drain<'b> = &'b mut dyn FnMut(&mut Vec<u8>) -> Result<()>;
+
+/// A buffer fuller than this is drained at the next pause.
+const FULL: usize = 1 << 18;
+
+/// Drains a full buffer, when there is a drain.
+pub(super) fn drain_if_full(out: &mut Vec<u8>, drain: &mut Option<Drain<'_>>) -> Result<()> {
+    match drain {
+        Some(drain) if out.len() > FULL => drain(out),
+        _ => Ok(()),
+    }
 }

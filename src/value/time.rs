@@ -316,7 +316,7 @@ pub(super) fn word_at(bytes: &[u8], offset: usize) -> u64 {
 
 /// Seconds east of UTC at `unix` by a POSIX TZ rule such as `EST5EDT,M3.2.0,M11.1.0`; `None` when the
 /// rule is malformed. Agrees with src/time/zoneinfo.go `tzset`, go1.21 to 1.27.
-fn posix_offset(rule: &str, unix: i64) -> Option<i32> {
+pub(super) fn posix_offset(rule: &str, unix: i64) -> Option<i32> {
     let mut text = Posix(rule.as_bytes());
     text.name()?;
     let standard = -text.offset()?;
@@ -460,9 +460,4 @@ fn month_of_year(month: i64, year: i64) -> (i64, i64) {
     let lengths = [31, 28 + i64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let before = (month - 1).clamp(0, 11) as usize;
     (lengths[..before].iter().sum(), lengths[before])
-}
-
-#[cfg(test)]
-pub(super) fn posix_offset_for_tests(rule: &str, unix: i64) -> Option<i32> {
-    posix_offset(rule, unix)
 }

@@ -1,6 +1,6 @@
 //! Walks a value's bytes by its plan and tells a sink what is there.
 //!
-//! Whatever cannot be read is told in place, so the only errors are those of the watch.
+//! Whatever cannot be read is told in place, so the only errors are those of the watch and of the sink.
 
 use super::context::Context;
 use super::plan::{Form, Plan, TimeOffsets};
@@ -14,8 +14,9 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 
-/// Values nested deeper than this end there, so that garbage cannot exhaust our stack.
-const DEEPEST_VALUE: usize = 120;
+/// Values nested deeper than this end there, so that garbage cannot exhaust our stack, nor the nesting of
+/// our JSON (at most two levels for one of ours) the 128 levels that common parsers allow.
+const DEEPEST_VALUE: usize = 60;
 /// Elements are read from memory in blocks of about this many bytes.
 const BLOCK: usize = 1 << 20;
 /// Unreadable elements told one by one; what follows is only counted.
@@ -26,7 +27,8 @@ const MOST_ZERO_SIZED: u64 = 1 << 16;
 impl Plan {
     /// Tells `sink` the value whose bytes are `value` (as many as the type's size).
     ///
-    /// Missing memory, garbage and cycles are part of the answer; the only error is an interrupt.
+    /// Missing memory, garbage and cycles are part of the answer; the only errors are an interrupt and a
+    /// failing drain of the sink.
     pub fn write<S: Sink>(&self, context: &Context<'_>, value: &[u8], sink: &mut S) -> Result<()> {
         if self.write_number(value, sink) {
             return Ok(());
@@ -67,6 +69,9 @@ fn double(bytes: &[u8], offset: usize) -> f64 {
 fn single(bytes: &[u8], offset: usize) -> f32 {
     f32::from_le_bytes(bytes.get(offset..offset + 4).and_then(|b| b.try_into().ok()).unwrap_or_default())
 }
+
+/// A key or elem: its type, and its bytes or why they are missing.
+type Part<'p, 'b> = (&'p Plan, &'p Result<&'b [u8], MemoryError>);
 
 struct Walk<'c, 'a, 's, S> {
     context: &'c Context<'a>,
@@ -157,7 +162,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         let shown = shown(len, elem.size, self.context.options.elements_limit);
         for index in 0..shown {
             self.sink.item(index);
-            self.context.step()?;
+            self.pause()?;
             self.value(elem, part(value, index as usize * elem.size, elem.size))?;
         }
         self.sink.end_list(shown, len - shown);
@@ -219,7 +224,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
                 Ok(block) => {
                     for at in 0..wanted as usize {
                         self.sink.item(index + at as u64);
-                        self.context.step()?;
+                        self.pause()?;
                         self.value(elem, part(&block, at * size, size))?;
                     }
                     index += wanted;
@@ -357,18 +362,17 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         self.sink.begin_map(plan);
         let limit = context.options.elements_limit as u64;
         let mut index = 0;
+        let mut stopped = Ok(());
         let walked = map.each(context.watch, &mut |entry| {
             if limit != 0 && index >= limit {
                 return Ok(false);
             }
-            self.sink.key(index);
-            self.part_of_entry(&key, &entry.key)?;
-            self.sink.elem();
-            self.part_of_entry(&elem, &entry.elem)?;
-            self.sink.end_entry();
+            // Our own errors go around the map's: only those are part of the answer.
+            stopped = self.entry(index, (&key, &entry.key), (&elem, &entry.elem));
             index += 1;
-            Ok(true)
+            Ok(stopped.is_ok())
         });
+        stopped?;
         let problem = match walked {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => Some(error),
@@ -378,6 +382,22 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         self.sink.end_map(index, omitted, problem.as_ref().map(|error| error as &dyn Display));
         self.open.pop();
         Ok(())
+    }
+
+    fn entry(&mut self, index: u64, key: Part<'_, '_>, elem: Part<'_, '_>) -> Result<()> {
+        self.sink.key(index);
+        self.pause()?;
+        self.part_of_entry(key.0, key.1)?;
+        self.sink.elem();
+        self.part_of_entry(elem.0, elem.1)?;
+        self.sink.end_entry();
+        Ok(())
+    }
+
+    /// Lets the user interrupt and the sink flush.
+    fn pause(&mut self) -> Result<()> {
+        self.context.step()?;
+        self.sink.pause()
     }
 
     fn part_of_entry(&mut self, plan: &Plan, bytes: &Result<&[u8], MemoryError>) -> Result<()> {

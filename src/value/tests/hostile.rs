@@ -2,8 +2,10 @@
 
 use super::fake::{words, FakeMemory, FakeTypes, FIRST_DESCRIPTOR};
 use super::{csv, go_with, json_with};
+use crate::error::{Quiet, Watch};
 use crate::types::{ClassicLayout, Kind, MapLayout, MapType, Shape, TypeId};
-use crate::value::{Options, Plan};
+use crate::value::{Context, Json, Options, Plan};
+use crate::{Error, Result};
 use proptest::prelude::*;
 
 const HEAP: u64 = 0x10_0000;
@@ -65,6 +67,68 @@ fn types_that_contradict_themselves_are_refused() {
         let error = Plan::compile(&types, id).unwrap_err().to_string();
         assert!(error.contains("the debug information is damaged"), "{error}");
     }
+}
+
+#[test]
+fn deep_nesting_ends_before_parsers_give_up() {
+    let mut types = FakeTypes::new();
+    let tree = types.slice("interface {}");
+    let mut memory = FakeMemory::default();
+    // A []any of one []any of one … each header behind its interface.
+    let descriptor = types.descriptor("[]interface {}");
+    for level in 0..10_000 {
+        let here = HEAP + level * 64;
+        memory.put_words(here, &[here + 24, 1, 1, descriptor, here + 64]);
+    }
+    let told = json_with(&memory, &types, Options::default(), tree, &words(&[HEAP + 24, 1, 1]));
+    assert!(told.contains("nested too deep to show"), "{told}");
+    serde_json::from_str::<serde_json::Value>(&told).unwrap();
+}
+
+/// Interrupts at once.
+struct CtrlC;
+
+impl Watch for CtrlC {
+    fn tick(&self, _done: u64, _total: u64) -> Result<()> {
+        Err(Error::Interrupted)
+    }
+}
+
+#[test]
+fn an_interrupt_stops_a_long_value() {
+    let mut types = FakeTypes::new();
+    let ints = types.slice("int");
+    let mut memory = FakeMemory::default();
+    memory.put_words(HEAP, &[7; 100_000]);
+    let context = Context::new(&memory, &types, Options::default(), &CtrlC);
+    let mut out = Vec::new();
+    let value = words(&[HEAP, 100_000, 100_000]);
+    let told = context.plan(ints).unwrap().write(&context, &value, &mut Json::new(&mut out));
+    assert!(matches!(told, Err(Error::Interrupted)));
+    assert!(out.len() < 10_000, "{} bytes after the interrupt", out.len());
+}
+
+#[test]
+fn long_values_are_drained_as_they_grow() {
+    let mut types = FakeTypes::new();
+    let ints = types.slice("int");
+    let mut memory = FakeMemory::default();
+    memory.put_words(HEAP, &[7; 1_000_000]);
+    let context = Context::new(&memory, &types, Options::default(), &Quiet);
+    let value = words(&[HEAP, 1_000_000, 1_000_000]);
+    let (mut out, mut total, mut largest) = (Vec::new(), 0, 0);
+    let mut drain = |out: &mut Vec<u8>| {
+        total += out.len();
+        largest = largest.max(out.len());
+        out.clear();
+        Ok(())
+    };
+    context.plan(ints).unwrap().write(&context, &value, &mut Json::draining(&mut out, &mut drain)).unwrap();
+    assert_eq!(total + out.len(), 2_000_001);
+    assert!((1..1 << 19).contains(&largest), "{largest}");
+    let mut fail = |_: &mut Vec<u8>| Err(Error::Output { path: "x".into(), reason: "full".into() });
+    let told = context.plan(ints).unwrap().write(&context, &value, &mut Json::draining(&mut out, &mut fail));
+    assert!(matches!(told, Err(Error::Output { .. })));
 }
 
 /// A random type over the ones made so far.

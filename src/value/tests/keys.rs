@@ -148,27 +148,43 @@ fn errors_say_where_and_what() {
         (
             "string",
             "alice",
-            r#"column 1 of the key: expected a string in double quotes: "alice"; a string is written like "text""#,
+            r#"column 1 of the key: expected a string in double quotes: "alice"; a key of type string is written like "text""#,
         ),
-        ("string", r#""é"x"#, r#"column 4 of the key: expected the end of the key; a string is written like "text""#),
-        ("string", r#""abc"#, r#"column 5 of the key: expected a closing "; a string is written like "text""#),
-        ("uint8", "256", "column 1 of the key: expected a uint8 from 0 to 255, not 256; a uint8 is written like 42"),
-        ("int", "1.5", "column 1 of the key: expected an integer; a int is written like 42"),
+        (
+            "string",
+            r#""é"x"#,
+            r#"column 4 of the key: expected the end of the key; a key of type string is written like "text""#,
+        ),
+        (
+            "string",
+            r#""abc"#,
+            r#"column 5 of the key: expected a closing "; a key of type string is written like "text""#,
+        ),
+        (
+            "uint8",
+            "256",
+            "column 1 of the key: expected a uint8 from 0 to 255, not 256; a key of type uint8 is written like 42",
+        ),
+        ("int", "1.5", "column 1 of the key: expected an integer; a key of type int is written like 42"),
         (
             "main.P",
             "{1}",
-            r#"column 3 of the key: expected all 2 fields of main.P, or fields by name; a main.P is written like {42, "text"}"#,
+            r#"column 3 of the key: expected all 2 fields of main.P, or fields by name; a key of type main.P is written like {42, "text"}"#,
         ),
         (
             "main.P",
             "{X: 1}",
-            r#"column 2 of the key: expected a field, one of N, S; a main.P is written like {42, "text"}"#,
+            r#"column 2 of the key: expected a field, one of N, S; a key of type main.P is written like {42, "text"}"#,
         ),
-        ("[2]int", "{1, 2, 3}", "column 8 of the key: expected } after 2 elements; a [2]int is written like {42, 42}"),
+        (
+            "[2]int",
+            "{1, 2, 3}",
+            "column 8 of the key: expected } after 2 elements; a key of type [2]int is written like {42, 42}",
+        ),
         (
             "interface {}",
             "main.Nope(1)",
-            r#"column 1 of the key: expected a type of this binary, and main.Nope is not one; a interface {} is written like int64(42) or "text""#,
+            r#"column 1 of the key: expected a type of this binary, and main.Nope is not one; a key of type interface {} is written like int64(42) or "text""#,
         ),
         ("[]int", "{1}", "a []int cannot be a map key"),
     ] {

@@ -2,7 +2,7 @@
 
 use crate::value::float::{push_f32, push_f64, Rule};
 use crate::value::quote::push_go_string;
-use crate::value::time::posix_offset_for_tests;
+use crate::value::time::posix_offset;
 use crate::value::GoTime;
 
 const VECTORS: &str = include_str!("../testdata/vectors.tsv");
@@ -71,6 +71,6 @@ fn times_as_go_formats_them() {
 fn posix_rules_as_go_applies_them() {
     for row in rows("tzset", 250) {
         let expected = (row[4] == "true").then(|| row[3].parse().unwrap());
-        assert_eq!(posix_offset_for_tests(row[1], row[2].parse().unwrap()), expected, "{row:?}");
+        assert_eq!(posix_offset(row[1], row[2].parse().unwrap()), expected, "{row:?}");
     }
 }
