@@ -1,8 +1,9 @@
 //! Expressions over package variables, for use without a debugger: `main.cache`, `*main.p`,
 //! `main.servers[2].users`, `'pkg/path.Var'.field`.
 
+use crate::binary::rtype::is_direct;
 use crate::memory::Memory;
-use crate::types::{Kind, ProgramTypes, Shape, TypeId, TypeSource};
+use crate::types::{ProgramTypes, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
 
 /// A typed location in target memory.
@@ -70,28 +71,11 @@ fn follow(types: &dyn TypeSource, memory: &dyn Memory, here: Location) -> Result
             let descriptor = if *methods { memory.u64(word.wrapping_add(8))? } else { word };
             let dynamic = types.by_descriptor(descriptor)?;
             let data = here.address.wrapping_add(8);
-            let address = if is_direct(types, dynamic)? { data } else { memory.u64(data)? };
+            let address = if is_direct(memory, descriptor)? { data } else { memory.u64(data)? };
             Ok(Some(Location { address, ty: dynamic }))
         }
         _ => Err(Error::Usage(format!("{} cannot be dereferenced", ty.name))),
     }
-}
-
-/// Whether an interface holds values of this type in its data word itself: types that are one pointer
-/// (src/cmd/compile/internal/types/type.go `IsDirectIface`, Go 1.19 to 1.27).
-pub fn is_direct(types: &dyn TypeSource, ty: TypeId) -> Result<bool> {
-    let mut here = ty;
-    for _ in 0..MAX_FOLLOWED {
-        let ty = types.load(here)?;
-        match &ty.shape {
-            Shape::Pointer(_) | Shape::Chan(_) | Shape::Map(_) | Shape::Func => return Ok(true),
-            Shape::Plain => return Ok(ty.kind == Kind::UnsafePointer),
-            Shape::Struct(fields) if fields.len() == 1 => here = fields[0].ty,
-            Shape::Array { elem, len: 1 } => here = *elem,
-            _ => return Ok(false),
-        }
-    }
-    Ok(false)
 }
 
 struct Parser<'p> {

@@ -32,6 +32,14 @@ const MAX_NAME: u64 = 1 << 16;
 const MAX_FIELDS: u64 = 1 << 16;
 const MAX_SIZE: u64 = 1 << 40;
 
+/// Whether an interface's data word is the value itself, as the dynamic type's descriptor says:
+/// `KindDirectIface` (to go1.25) or `TFlagDirectIface` (from go1.26), each 1<<5 of its byte; the other byte's
+/// bit is unused.
+pub fn is_direct(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
+    let [tflag, _align, _field_align, kind] = memory.array::<4>(descriptor.wrapping_add(offset::TFLAG as u64))?;
+    Ok((tflag | kind) & 1 << 5 != 0)
+}
+
 /// What every descriptor has in common.
 #[derive(Debug, Clone)]
 pub struct Descriptor {

@@ -246,7 +246,12 @@ impl Array<'_, '_> {
                 if self.old && is_evacuated(bucket[0]) {
                     continue;
                 }
-                goes_on = self.chain(index, bucket, findings, allowance, f)?;
+                let address = self.start + index * size;
+                // Most chains are one bucket.
+                goes_on = match LE::read_u64(&bucket[size as usize - 8..]) {
+                    0 => f(&self.cell(index, 0, address, bucket))?,
+                    _ => self.chain(index, address, bucket, findings, allowance, f)?,
+                };
                 if !goes_on {
                     return Ok(false);
                 }
@@ -256,26 +261,30 @@ impl Array<'_, '_> {
         Ok(goes_on)
     }
 
+    fn cell<'c>(&self, index: u64, overflow: u64, address: u64, bytes: &'c [u8]) -> Cell<'c> {
+        let mut tophash = [0; SLOTS];
+        tophash.copy_from_slice(&bytes[..SLOTS]);
+        Cell { place: Place::Bucket { old: self.old, index, overflow }, address, bytes, live: live_mask(&tophash) }
+    }
+
     /// Walks one chain from its first bucket.
     fn chain(
         &self,
         index: u64,
+        start: u64,
         first: &[u8],
         findings: &mut Findings,
         allowance: &mut u64,
         f: &mut dyn FnMut(&Cell<'_>) -> Result<bool>,
     ) -> Result<bool> {
         let size = self.map.slots.size;
-        let mut address = self.start + index * size;
+        let mut address = start;
         let mut bucket = Cow::Borrowed(first);
         let mut overflow = 0;
-        let mut first = [0; SHORT_CHAIN];
+        let mut near = [0; SHORT_CHAIN];
         let mut seen: Option<HashSet<u64>> = None;
         loop {
-            let mut tophash = [0; SLOTS];
-            tophash.copy_from_slice(&bucket[..SLOTS]);
-            let place = Place::Bucket { old: self.old, index, overflow };
-            if !f(&Cell { place, address, bytes: &bucket, live: live_mask(&tophash) })? {
+            if !f(&self.cell(index, overflow, address, &bucket))? {
                 return Ok(false);
             }
             let next = LE::read_u64(&bucket[size as usize - 8..]);
@@ -283,12 +292,12 @@ impl Array<'_, '_> {
                 return Ok(true);
             }
             // Sound chains are short; a set for each would cost more than the walk.
-            let repeats = match first.get_mut(overflow as usize) {
+            let repeats = match near.get_mut(overflow as usize) {
                 Some(slot) => {
                     *slot = address;
-                    first.contains(&next)
+                    near.contains(&next)
                 }
-                None => !seen.get_or_insert_with(|| HashSet::from(first)).insert(next),
+                None => !seen.get_or_insert_with(|| HashSet::from(near)).insert(next),
             };
             if repeats {
                 findings.add(|| format!("overflow chain of {} {index} returns to itself at {next:#x}", self.name()));

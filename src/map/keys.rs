@@ -5,6 +5,7 @@
 //! uses is read from its hasher function, never derived from the key type alone.
 
 use super::hash::HashState;
+use crate::binary::rtype::is_direct;
 use crate::memory::Memory;
 use crate::types::{Field, GoType, Kind, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -400,10 +401,9 @@ impl<'a> Keys<'a> {
             return Ok(known.clone());
         }
         let ty = self.types.load(self.types.by_descriptor(descriptor)?)?;
-        // `KindDirectIface` (to go1.25) or `TFlagDirectIface` (from go1.26), each 1<<5 of its byte.
-        let [tflag, _, _, kind] = self.memory.array::<4>(descriptor.wrapping_add(20))?;
+        let direct = is_direct(self.memory, descriptor)?;
         let recipe = typehash(self.types, ty.id, MAX_NEST).ok();
-        let dynamic = Rc::new(DynamicType { ty, direct: (tflag | kind) & 1 << 5 != 0, recipe });
+        let dynamic = Rc::new(DynamicType { ty, direct, recipe });
         self.dynamic.borrow_mut().insert(descriptor, dynamic.clone());
         Ok(dynamic)
     }

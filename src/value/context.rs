@@ -2,10 +2,11 @@
 
 use super::plan::{Direct, Plan};
 use super::time::{Location, LocationOffsets};
+use crate::binary::rtype::is_direct;
 use crate::error::Watch;
 use crate::memory::Memory;
 use crate::types::{Shape, TypeId, TypeSource};
-use crate::{Error, Result};
+use crate::Result;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
@@ -114,19 +115,9 @@ impl<'a> Context<'a> {
         let direct = match plan.direct {
             Direct::Yes => true,
             Direct::No => false,
-            Direct::AskDescriptor => self.descriptor_says_direct(descriptor)?,
+            Direct::AskDescriptor => is_direct(self.memory, descriptor)?,
         };
         Ok(Dynamic { plan, direct })
-    }
-
-    /// `KindDirectIface` in `Kind_` (to go1.25) or `TFlagDirectIface` in `TFlag` (from go1.26), each 1<<5;
-    /// the other byte's bit is unused. Source: src/internal/abi/type.go, go1.21 to 1.27.
-    fn descriptor_says_direct(&self, descriptor: u64) -> Result<bool> {
-        const TFLAG_TO_KIND: u64 = 20;
-        let end = descriptor.checked_add(TFLAG_TO_KIND);
-        let address = end.ok_or_else(|| Error::Type(format!("{descriptor:#x} is no type descriptor")))?;
-        let [tflag, _align, _field_align, kind] = self.memory.array::<4>(address)?;
-        Ok((tflag | kind) & 1 << 5 != 0)
     }
 
     /// The `time.Location` at an address, read once; `None` when it cannot be read.

@@ -256,7 +256,12 @@ impl Parser<'_> {
             }
             (Kind::Array, Shape::Array { elem, len }) => self.array(*elem, *len, out)?,
             (Kind::Struct, Shape::Struct(fields)) => self.structure(ty, fields, out)?,
-            _ => return Err(Error::Usage(format!("a {} cannot be a map key", ty.name))),
+            _ => {
+                return Err(Error::Usage(format!(
+                    "a {0} cannot be a map key: the program would panic (hash of unhashable type {0})",
+                    ty.name
+                )))
+            }
         }
         Ok(())
     }

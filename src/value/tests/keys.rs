@@ -186,7 +186,7 @@ fn errors_say_where_and_what() {
             "main.Nope(1)",
             r#"column 1 of the key: expected a type of this binary, and main.Nope is not one; a key of type interface {} is written like int64(42) or "text""#,
         ),
-        ("[]int", "{1}", "a []int cannot be a map key"),
+        ("[]int", "{1}", "a []int cannot be a map key: the program would panic (hash of unhashable type []int)"),
     ] {
         let error = parse_key(&types, types.get(ty), literal).expect_err(literal).to_string();
         assert_eq!(error, sentence);
