@@ -1,6 +1,7 @@
 //! One target to ask questions of: its memory, its program, its types.
 
 use crate::binary::elf;
+use crate::binary::hashstate;
 use crate::binary::program::Program;
 use crate::expression::{self, Location};
 use crate::layout::hash_state;
@@ -187,11 +188,15 @@ impl Session {
     pub fn hash_state(&self) -> Result<HashState> {
         let program = self.types.program();
         let go = program.version.as_ref().map(|v| v.number()).unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN);
-        let mut addresses = [0; 3];
-        for (address, name) in addresses.iter_mut().zip(hash_state::variables(go)) {
-            let found = self.types.variable(name)?;
-            *address = found.ok_or_else(|| Error::Map(format!("the program has no {name}, so no hash is known")))?.0;
-        }
+        let named = hash_state::variables(go).map(|name| self.types.variable(name).ok().flatten().map(|found| found.0));
+        let addresses = match named {
+            [Some(flag), Some(schedule), Some(hashkey)] => [flag, schedule, hashkey],
+            _ => self
+                .types
+                .module()
+                .and_then(|module| hashstate::locate(&*self.memory, module, go))
+                .ok_or_else(|| Error::Map("the process's hash state was not found, so no hash is known".into()))?,
+        };
         read_hash_state(&*self.memory, addresses, program.is_arm(), go)
     }
 

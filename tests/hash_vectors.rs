@@ -216,7 +216,7 @@ fn key_bytes(fake: &mut Fake, name: &str, vector: &Value) -> Vec<u8> {
     let mut key = unhex(&vector["key_bytes"]);
     let text = vector.get("string_bytes").map(unhex).unwrap_or_default();
     let note = vector["note"].as_str().unwrap_or("");
-    let mut put = |key: &mut Vec<u8>, at: usize, address: u64| key[at..at + 8].copy_from_slice(&address.to_le_bytes());
+    let put = |key: &mut Vec<u8>, at: usize, address: u64| key[at..at + 8].copy_from_slice(&address.to_le_bytes());
     match name {
         "string" => {
             key = [[0; 8], (text.len() as u64).to_le_bytes()].concat();
