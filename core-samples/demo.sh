@@ -30,6 +30,7 @@ tour swiss \
     'gomap stats main.cache' \
     'gomap buckets main.status 0-1' \
     'gomap check --all' \
+    'gomap list --limit 6' \
     "print 'main.service'.stock" \
     'print $gomap_len(main.cache)'
 

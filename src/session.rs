@@ -139,18 +139,6 @@ impl Session {
         }
     }
 
-    /// All package variables that are maps, with their names.
-    pub fn all_maps(&self) -> Vec<(String, MapRef)> {
-        let mut maps: Vec<(String, MapRef)> = self
-            .types
-            .map_variables("")
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), self.resolve(&format!("'{name}'")).ok()?)))
-            .collect();
-        maps.sort_by(|a, b| a.0.cmp(&b.0));
-        maps
-    }
-
     /// The thread that is inside a write to some map, in words; `None` when no thread's registers say so.
     pub fn writer(&self) -> Option<String> {
         self.threads.iter().find_map(|thread| {

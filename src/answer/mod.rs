@@ -5,15 +5,17 @@ mod buckets;
 mod check;
 mod export;
 mod get;
+mod list;
 mod print;
 mod stats;
 mod why;
 
 pub use background::write_behind;
 pub use buckets::buckets;
-pub use check::{check, Named};
+pub use check::{check, check_all};
 pub use export::{export, Format};
 pub use get::{get, look_up, FoundElem, KeyInput};
+pub use list::{list, ListOptions};
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use stats::stats;
 pub use why::why;

@@ -4,6 +4,7 @@ use super::{GoType, Shape, TypeId, TypeSource};
 use crate::binary::module::Module;
 use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
+use crate::expression::Location;
 use crate::memory::Memory;
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -39,6 +40,13 @@ impl ProgramTypes {
     pub fn variable(&self, name: &str) -> Result<Option<(u64, TypeId)>> {
         let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
         Ok(dwarf.variable(name)?.map(|v| (v.address.wrapping_add(self.program.bias), v.ty)))
+    }
+
+    /// Every package variable, with its run-time address and type; none without DWARF.
+    pub fn variables(&self) -> Vec<(String, Location)> {
+        let Some(dwarf) = &self.program.dwarf else { return Vec::new() };
+        let bias = self.program.bias;
+        dwarf.variables().map(|v| (v.name, Location { address: v.address.wrapping_add(bias), ty: v.ty })).collect()
     }
 
     /// Names of the package variables that start with `start` and are maps, or pointers to maps.
