@@ -63,7 +63,7 @@ fn inquire(map: &GoMap<'_>, keys: &Keys<'_>, hasher: &Hasher, key: &[u8], watch:
     if lookup.found.is_some() {
         return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present" });
     }
-    let mut near = NearMisses::new(keys, map.types, &map.key, key, NEAR)?;
+    let mut near = NearMisses::new(keys, map.key.id, key, NEAR)?;
     let mut stray = None;
     map.each(watch, &mut |entry| {
         let Ok(stored) = entry.key else { return Ok(true) };
@@ -71,7 +71,7 @@ fn inquire(map: &GoMap<'_>, keys: &Keys<'_>, hasher: &Hasher, key: &[u8], watch:
             let (key_address, elem_address) = (entry.key_address, entry.elem_address);
             stray = Some(Found { place: entry.place, slot: entry.slot, key_address, elem_address });
         } else {
-            near.offer(stored);
+            near.offer(stored, entry.key_address);
         }
         Ok(true)
     })?;
