@@ -221,17 +221,20 @@ fn interfaces_differ_by_dynamic_type_first() {
         let near = target.near(any, wanted, stored);
         near.first().map_or(("none", String::new()), |near| (near.relation.name(), near.detail.clone()))
     };
-    assert_eq!(best(&int64, &[int.clone()]), ("dynamic-type", "int(42) is stored, int64(42) asked for".into()));
-    assert_eq!(best(&float, &[int.clone()]).0, "dynamic-type");
+    assert_eq!(
+        best(&int64, std::slice::from_ref(&int)),
+        ("dynamic-type", "int(42) is stored, int64(42) asked for".into())
+    );
+    assert_eq!(best(&float, std::slice::from_ref(&int)).0, "dynamic-type");
     assert_eq!(best(&int, &[digits]), ("dynamic-type", r#"string("42") is stored, int(42) asked for"#.into()));
     assert_eq!(
-        best(&plain, &[user.clone()]),
+        best(&plain, std::slice::from_ref(&user)),
         ("dynamic-type", r#"main.UserID("u1") is stored, string("u1") asked for"#.into())
     );
-    assert_eq!(best(&user, &[spaced.clone()]), ("whitespace", r#""u1" + U+0020"#.into()));
+    assert_eq!(best(&user, std::slice::from_ref(&spaced)), ("whitespace", r#""u1" + U+0020"#.into()));
     assert_eq!(best(&plain, &[spaced, user]).1, r#"main.UserID("u1") is stored, string("u1") asked for"#);
     assert_eq!(best(&int, &[words(&[0, 0])]).0, "zero-value");
-    assert_eq!(best(&int, &[int.clone()]).0, "none");
+    assert_eq!(best(&int, std::slice::from_ref(&int)).0, "none");
 }
 
 #[test]
@@ -274,7 +277,7 @@ fn structs_differ_by_named_fields() {
     let (blank, name, far) = (key(7, 1, "bob", 0.5), key(7, 0, "Bob", 0.5), key(70_000, 0, "alice", 9e9));
     let (two, nan) = (key(8_000_000, 0, "bob\u{200b}", 0.5), key(7, 0, "bob", f64::NAN));
     assert_eq!(target.best("main.Key", &wanted, &[blank]).0, "none");
-    assert_eq!(target.best("main.Key", &wanted, &[far.clone()]).0, "none");
+    assert_eq!(target.best("main.Key", &wanted, std::slice::from_ref(&far)).0, "none");
     assert_eq!(
         target.best("main.Key", &wanted, &[far, name]),
         ("struct-field", r#".In.Name: case: U+0042 "B" (for U+0062 "b") + "ob""#.into())
@@ -283,7 +286,7 @@ fn structs_differ_by_named_fields() {
         target.best("main.Key", &wanted, &[two]),
         ("struct-field", r#".A: 8000000 instead of 7; .In.Name: invisible: "bob" + U+200B"#.into())
     );
-    assert_eq!(target.best("main.Key", &nan, &[nan.clone()]).0, "nan");
+    assert_eq!(target.best("main.Key", &nan, std::slice::from_ref(&nan)).0, "nan");
     assert_eq!(target.best("main.Key", &wanted, &[nan]).0, "struct-field");
 }
 
