@@ -298,6 +298,11 @@ fn arrays_of_bytes_differ_by_byte() {
     stored[3] = 0x10;
     let near = target.near(array, &[0x9f; 16], &[stored]);
     assert_eq!((near[0].relation.name(), &near[0].detail[..]), ("edit-distance", "byte 3 is 0x10, not 0x9f"));
+    let digest = |last: u8| vec![1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, last];
+    let near = target.near(array, &digest(8), &[digest(9)]);
+    assert_eq!((near[0].relation.name(), &near[0].detail[..]), ("edit-distance", "byte 15 is 0x09, not 0x08"));
+    let padded = |text: &str| [text.as_bytes(), &vec![0; 16 - text.len()][..]].concat();
+    assert_eq!(target.near(array, &padded("ABCD-17"), &[padded("abcd-17")])[0].relation.name(), "case");
 }
 
 #[test]

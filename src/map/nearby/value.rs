@@ -415,7 +415,7 @@ impl Builder<'_, '_> {
         }
         if elem.kind == Kind::Uint8 {
             let bytes = value.to_vec();
-            let is_text = len <= LONGEST_TEXT && std::str::from_utf8(&bytes).is_ok();
+            let is_text = len <= LONGEST_TEXT && holds_text(&bytes);
             let text = is_text.then(|| Box::new(Text::new(bytes.clone())));
             return Ok(Form::Array { bytes, text });
         }
@@ -543,6 +543,13 @@ fn compare_arrays(wanted: &[u8], text: Option<&Text>, stored: &[u8], worst: u32,
     }
     let distance = 305 + 20 * differing.min(10) as u32;
     Outcome::Near(Closeness::new(Relation::EditDistance, distance, || spell_bytes(wanted, stored), tell))
+}
+
+/// Whether an array of bytes is used for text, padded with zeros: digests and numbers have control bytes too.
+fn holds_text(bytes: &[u8]) -> bool {
+    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let text = bytes.get(..end).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.is_some_and(|text| !text.is_empty() && !text.chars().any(char::is_control))
 }
 
 fn spell_bytes(wanted: &[u8], stored: &[u8]) -> String {
