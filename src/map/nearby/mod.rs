@@ -14,6 +14,7 @@ mod tests;
 use super::keys::Keys;
 use crate::types::{GoType, TypeId};
 use crate::Result;
+use byteorder::{ByteOrder, LittleEndian as LE};
 use std::sync::Arc;
 use value::{Outcome, Wanted};
 
@@ -109,15 +110,44 @@ pub struct Near {
 /// The distance of a stored zero value that is near in no other way.
 const ZERO_VALUE: u32 = 900;
 
+/// Keys that wait to be read in the order of their addresses.
+const BATCH: usize = 1 << 17;
+/// Bytes of such keys.
+const BATCH_BYTES: usize = 8 << 20;
+
 /// Collects the best near misses of one key.
 pub struct NearMisses<'k, 'a> {
     keys: &'k Keys<'a>,
     ty: Arc<GoType>,
+    wanted_bytes: Vec<u8>,
     wanted: Wanted,
+    /// Where in a key the word is that leads to what must be read to compare it, unless it is read in place.
+    /// Maps store keys in random order: following each at once would read the same pages again and again.
+    leads: Option<usize>,
+    batch: Vec<Stored>,
     limit: usize,
     best: Vec<Candidate>,
+    nearest: Nearest,
     offered: u64,
-    unreadable: u64,
+}
+
+/// A stored key.
+struct Stored {
+    leads_to: u64,
+    order: u64,
+    key: Vec<u8>,
+    address: u64,
+}
+
+/// What a pass over all keys found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nearest {
+    /// The near misses, best first.
+    pub near: Vec<Near>,
+    /// Target address of a stored key that is equal to the wanted one.
+    pub equal: Option<u64>,
+    /// Keys that could not be read.
+    pub unreadable: u64,
 }
 
 /// A stored key that is among the best so far.
@@ -144,26 +174,57 @@ impl<'k, 'a> NearMisses<'k, 'a> {
     /// Fails when the wanted key itself cannot be read.
     pub fn new(keys: &'k Keys<'a>, ty: TypeId, wanted: &[u8], limit: usize) -> Result<NearMisses<'k, 'a>> {
         let ty = keys.types().load(ty)?;
-        let wanted = Wanted::of(keys, &ty, wanted)?;
-        Ok(NearMisses { keys, ty, wanted, limit, best: Vec::new(), offered: 0, unreadable: 0 })
+        let (wanted_bytes, wanted) = (wanted.to_vec(), Wanted::of(keys, &ty, wanted)?);
+        let is_in_place = keys.memory().regions().iter().any(|r| keys.memory().mapped(r.start, 1).is_some());
+        let leads = wanted.leads().filter(|_| !is_in_place);
+        let nearest = Nearest::default();
+        let (batch, best) = (Vec::new(), Vec::new());
+        Ok(NearMisses { keys, ty, wanted_bytes, wanted, leads, batch, limit, best, nearest, offered: 0 })
     }
 
-    /// Considers the stored key with these bytes at this target address. A key equal to the wanted one is no
-    /// near miss; one that cannot be read is only counted.
+    /// Considers the stored key with these bytes at this target address.
     pub fn offer(&mut self, key: &[u8], address: u64) {
         self.offered += 1;
+        let Some(leads) = self.leads else { return self.consider(key, address, self.offered) };
+        let leads_to = key.get(leads..).and_then(|key| key.get(..8)).map_or(0, LE::read_u64);
+        self.batch.push(Stored { leads_to, order: self.offered, key: key.to_vec(), address });
+        if self.batch.len() >= BATCH || self.batch.len() * key.len() >= BATCH_BYTES {
+            self.consider_batch();
+        }
+    }
+
+    fn consider_batch(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.sort_unstable_by_key(|stored| (stored.leads_to, stored.order));
+        for Stored { key, address, order, .. } in &batch {
+            self.consider(key, *address, *order);
+        }
+        batch.clear();
+        self.batch = batch;
+    }
+
+    fn consider(&mut self, key: &[u8], address: u64, order: u64) {
         let worst = match self.best.len() < self.limit {
             true => u32::MAX,
             false => self.best.last().map_or(0, |worst| worst.distance),
         };
-        let (relation, distance) = match self.wanted.compare(self.keys, key, worst, false) {
+        let outcome = self.wanted.compare(self.keys, key, worst, false);
+        let may_be_equal = match &outcome {
+            Ok(Outcome::Equal) => true,
+            Ok(Outcome::Near(near)) => near.relation == Relation::SignedZero,
+            _ => false,
+        };
+        if may_be_equal && self.keys.equal(&self.ty, key, &self.wanted_bytes).unwrap_or(false) {
+            self.nearest.equal = Some(address);
+        }
+        let (relation, distance) = match outcome {
             Ok(Outcome::Near(near)) => (near.relation, near.distance),
             Ok(Outcome::Far) if !self.wanted.is_zero() && self.wanted.holds_zero(key) => {
                 (Relation::ZeroValue, ZERO_VALUE)
             }
             Ok(_) => return,
             Err(_) => {
-                self.unreadable += 1;
+                self.nearest.unreadable += 1;
                 return;
             }
         };
@@ -171,20 +232,15 @@ impl<'k, 'a> NearMisses<'k, 'a> {
             return;
         }
         let words = self.in_words(key);
-        let order = self.offered;
         let candidate = Candidate { distance, relation, words, order, key: key.to_vec(), address };
         let at = self.best.partition_point(|other| other.rank() < candidate.rank());
         self.best.insert(at, candidate);
         self.best.truncate(self.limit);
     }
 
-    /// Keys offered that could not be read.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable
-    }
-
-    /// The near misses, best first.
-    pub fn finish(self) -> Vec<Near> {
+    /// What was found among all keys offered.
+    pub fn finish(mut self) -> Nearest {
+        self.consider_batch();
         let detail = |candidate: &Candidate| match self.wanted.compare(self.keys, &candidate.key, u32::MAX, true) {
             Ok(Outcome::Near(near)) => near.detail,
             _ => format!("the stored key is the zero value of {}", self.ty.name),
@@ -196,7 +252,8 @@ impl<'k, 'a> NearMisses<'k, 'a> {
             detail: detail(candidate),
             distance: candidate.distance,
         };
-        self.best.iter().map(near).collect()
+        let near = self.best.iter().map(near).collect();
+        Nearest { near, ..self.nearest }
     }
 
     fn in_words(&self, key: &[u8]) -> String {

@@ -52,7 +52,7 @@ impl Target {
         for (i, key) in stored.iter().enumerate() {
             misses.offer(key, i as u64);
         }
-        misses.finish()
+        misses.finish().near
     }
 
     fn best(&self, ty: &str, wanted: &[u8], stored: &[Vec<u8>]) -> (&'static str, String) {
@@ -325,8 +325,20 @@ fn garbage_is_counted_and_never_followed_far() {
     misses.offer(&words(&[0xdead_0000, 7]), 0);
     misses.offer(&words(&[0xdead_0000, u64::MAX]), 0);
     misses.offer(&[1, 2, 3], 0);
-    assert_eq!(misses.unreadable(), 2);
-    assert!(misses.finish().is_empty());
+    let nearest = misses.finish();
+    assert_eq!((nearest.unreadable, nearest.near.len()), (2, 0));
+}
+
+#[test]
+fn an_equal_key_is_told_apart_from_near_ones() {
+    let mut target = Target::new();
+    let (wanted, twin, other) = (target.string("order-A"), target.string("order-A"), target.string("order-B"));
+    let keys = Keys::new(&target.memory, &target.types);
+    let mut misses = NearMisses::new(&keys, target.types.get("string"), &wanted, 3).unwrap();
+    misses.offer(&other, 0x100);
+    misses.offer(&twin, 0x200);
+    let nearest = misses.finish();
+    assert_eq!((nearest.equal, nearest.near.len(), nearest.near[0].address), (Some(0x200), 1, 0x100));
 }
 
 /// 10^6 keys in well under the 2 s allowed, with room for slow machines: measured with `--release -- --ignored`.
@@ -356,7 +368,7 @@ fn a_million_texts_are_compared_in_time() {
         for (i, key) in stored.chunks_exact(16).enumerate() {
             misses.offer(key, i as u64);
         }
-        let near = misses.finish();
+        let near = misses.finish().near;
         let elapsed = start.elapsed();
         println!("{name}: {elapsed:?}, first {:?}", near.first().map(|near| (near.relation.name(), &near.detail)));
         assert!(!near.is_empty() && elapsed.as_millis() < 2000, "{name}: {elapsed:?}");

@@ -91,6 +91,16 @@ impl Wanted {
         }
     }
 
+    /// Offset of the first word that leads to bytes elsewhere, which a comparison reads.
+    pub fn leads(&self) -> Option<usize> {
+        match &self.form {
+            Form::Text(_) | Form::Pointer { .. } => Some(0),
+            Form::Interface { .. } => Some(8),
+            Form::Parts(parts) => parts.iter().find_map(|part| Some(part.offset + part.wanted.leads()?)),
+            _ => None,
+        }
+    }
+
     /// Whether it is its type's zero value.
     pub fn is_zero(&self) -> bool {
         match &self.form {
