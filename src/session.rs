@@ -132,7 +132,7 @@ impl Session {
             return unknown(format!("the hash function at {code:#x} has no name here"));
         };
         let go = descriptors.version.number();
-        let recipe = Recipe::of_hasher(&self.types, map.key.id, &function, captured, go)?;
+        let recipe = Recipe::of_hasher(&*self.memory, &self.types, map.key.id, &function, captured, go)?;
         match recipe {
             Some(recipe) => Ok(Hasher::Known { state: Box::new(self.hash_state()?), recipe, function }),
             None => unknown(format!("the hash function {function} is not known")),

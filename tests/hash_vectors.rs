@@ -279,7 +279,7 @@ fn hashes_of_typed_keys_equal_the_runtime_s() {
             let key = key_bytes(&mut fake, name, vector);
             let hasher = hasher_name(fake.get(ty), name, state.go());
             let size = fake.get(ty).size;
-            let recipe = Recipe::of_hasher(&fake, ty, &hasher, size, state.go()).unwrap().expect(&hasher);
+            let recipe = Recipe::of_hasher(&fake, &fake, ty, &hasher, size, state.go()).unwrap().expect(&hasher);
             let hash = Keys::new(&fake, &fake).hash(&state, &recipe, &key, number(&vector["seed"])).unwrap();
             assert_eq!(hash, KeyHash::Known(number(&vector["hash"])), "{} {} {vector}", set["go"], set["arch"]);
             checked += 1;

@@ -43,6 +43,12 @@ pub fn is_direct(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
     Ok((tflag | kind) & 1 << 5 != 0)
 }
 
+/// Whether values of the type at `descriptor` are hashed and compared as plain bytes: `TFlagRegularMemory`.
+/// Source: src/internal/abi/type.go, go1.21 to 1.27 (1.19: src/runtime/type.go, the same).
+pub fn is_regular_memory(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
+    Ok(memory.u8(descriptor.wrapping_add(offset::TFLAG as u64))? & 1 << 3 != 0)
+}
+
 /// What every descriptor has in common.
 #[derive(Debug, Clone)]
 pub struct Descriptor {
