@@ -10,6 +10,7 @@ from mapscope._native import Error
 USAGE = """\
 usage: mapscope --core EXE CORE VERB [MAP] [OPTIONS]
        mapscope --pid PID [--exe EXE] [--no-stop] VERB [MAP] [OPTIONS]
+       mapscope profile FILE... | timeline GOID --trace FILE | evidence --profile FILE --trace FILE
        mapscope gdbinit            print the path of the file to source in gdb
        mapscope help [VERB]
 

@@ -4,6 +4,8 @@ A front end (gdb, lldb, the command line) derives from Front and hands each comm
 """
 
 import argparse
+import os
+import shutil
 import sys
 
 from mapscope import _native
@@ -41,6 +43,10 @@ class Front:
     def colour(self):
         """Whether the terminal takes ANSI colour."""
         return False
+
+    def width(self):
+        """Columns of the terminal."""
+        return shutil.get_terminal_size().columns
 
     def progress(self):
         """A callable (done, total) for long work, or None."""
@@ -162,8 +168,12 @@ def show_options(front, args):
         depth=settings["depth"],
         string_limit=0 if json else settings["string-limit"],
         elements_limit=0 if json else settings["elements-limit"],
-        colour=bool(settings["style"]) and not json and not args.output and front.colour(),
+        colour=_coloured(front, args),
     )
+
+
+def _coloured(front, args):
+    return bool(front.settings["style"]) and not args.json and not args.output and front.colour()
 
 
 def output(front, args):
@@ -259,6 +269,43 @@ def _run_check(front, args):
     return int(front.session().check(found, name=args.map or "", json=args.json, **output(front, args)))
 
 
+def _profile_options(parser):
+    parser.add_argument("files", metavar="FILE", nargs="+", help="goroutine profiles or tracebacks, in the order they were taken")
+
+
+def _run_profile(front, args):
+    _native.profile([unquote(name) for name in args.files], json=args.json, **output(front, args))
+
+
+def _timeline_options(parser):
+    parser.add_argument("goid", metavar="GOID", type=_count, help="the goroutine's id")
+    parser.add_argument("--trace", metavar="FILE", required=True, help="an execution trace of Go 1.22 or later")
+
+
+def _run_timeline(front, args):
+    _native.timeline(
+        args.goid, trace=unquote(args.trace), width=front.width(), colour=_coloured(front, args), json=args.json,
+        **output(front, args))
+
+
+def _evidence_options(parser):
+    parser.add_argument("--profile", metavar="FILE", action="append", default=[], dest="profiles",
+                        help="a goroutine profile or traceback; several in the order they were taken")
+    parser.add_argument("--trace", metavar="FILE", help="an execution trace of Go 1.22 or later")
+    parser.add_argument("--force", action="store_true", help="join files that seem to be of different processes or builds")
+
+
+def _run_evidence(front, args):
+    if not args.profiles and not args.trace:
+        raise UsageError("give --profile FILE, --trace FILE, or both")
+    path = unquote(args.output)
+    ending = os.path.splitext(path or "")[1].lower()
+    form = "json" if args.json else {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}.get(ending, "text")
+    _native.evidence(
+        profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), force=args.force,
+        form=form, colour=_coloured(front, args), **output(front, args))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -298,6 +345,26 @@ examples:
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:
   gomap export main.cache cache.jsonl""", _export_options, _run_export),
+    Verb("profile", "Group goroutines by state and stack, and show what grows over several profiles.", """\
+Reads debug=0, debug=1 and debug=2 goroutine profiles, goroutineleak profiles, and the tracebacks of panics
+and SIGQUIT, also out of logs. Needs no target.
+
+examples:
+  gomap profile goroutine.txt
+  gomap profile before.pb.gz after.pb.gz --json""", _profile_options, _run_profile, takes_map=False),
+    Verb("timeline", "Draw one goroutine's states over the time of an execution trace.", """\
+Needs no target.
+
+example:
+  gomap timeline 21 --trace trace.out""", _timeline_options, _run_timeline, takes_map=False),
+    Verb("evidence", "Join profiles and a trace by goroutine: who is stuck, since when, after which map lookup.", """\
+The ending of -o FILE decides the form: .html (one self-contained file), .md, .json; text otherwise.
+Needs no target.
+
+examples:
+  gomap evidence --profile stacks.txt --trace trace.out
+  gomap evidence --profile early.txt --profile late.txt -o report.html""",
+         _evidence_options, _run_evidence, takes_map=False),
 ]
 
 BY_NAME = {verb.name: verb for verb in VERBS}
