@@ -2,6 +2,7 @@
 
 use crate::answer::{self, Format, KeyInput, PrintOptions, Show, SortBy};
 use crate::error::Watch;
+use crate::evidence::join::MapView;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
 use crate::memory::{DebuggerMemory, Memory};
 use crate::report::{self, Form};
@@ -405,6 +406,14 @@ impl PySession {
         })
     }
 
+    /// The map drawn for a report, with a key looked up in it if one is given.
+    #[pyo3(signature = (map, *, name, key=None))]
+    fn map_view(&self, py: Python<'_>, map: &PyMap, name: String, key: Option<String>) -> PyResult<PyMapView> {
+        let (session, map) = (Shared(&self.session), map.0);
+        let key = key.map(KeyInput::Literal);
+        Ok(PyMapView(guarded(py, || answer::view(session.get(), map, &name, key.as_ref(), &PyWatch::new(None)))?))
+    }
+
     /// Looks up one key: (elem type, elem address or None, elem in Go syntax).
     #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None))]
     fn lookup(
@@ -571,12 +580,13 @@ fn timeline(
 
 /// Profiles and a trace joined by goroutine, in the form asked for; returns whether a leak is suspected.
 #[pyfunction]
-#[pyo3(signature = (*, profiles, trace, force, form, colour, write, output, progress))]
+#[pyo3(signature = (*, profiles, trace, map, force, form, colour, write, output, progress))]
 #[allow(clippy::too_many_arguments)]
 fn evidence(
     py: Python<'_>,
     profiles: Vec<PathBuf>,
     trace: Option<PathBuf>,
+    map: Option<&PyMapView>,
     force: bool,
     form: &str,
     colour: bool,
@@ -585,6 +595,7 @@ fn evidence(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
+    let map = map.map(|view| view.0.clone());
     let (text, suspected) = guarded(py, || {
         let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
         let read = match &trace {
@@ -592,7 +603,7 @@ fn evidence(
             None => None,
         };
         let traced = trace.as_ref().zip(read.as_ref()).map(|(path, read)| (path.display().to_string(), read));
-        let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), force)?;
+        let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), map, force)?;
         Ok((report::render(&found, form, colour), found.is_suspicious()))
     })?;
     Output::open(write, output, progress)?.run(py, move |_, out| write_all(out, &text))?;
@@ -610,12 +621,18 @@ fn write_all(out: &mut dyn Write, text: &str) -> crate::Result<()> {
     out.write_all(text.as_bytes()).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
 }
 
+/// A map drawn for a report.
+#[pyclass(name = "MapView", frozen)]
+#[derive(Clone)]
+struct PyMapView(MapView);
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // A panic is reported as an error; its default message would land in the user's session.
     std::panic::set_hook(Box::new(|_| {}));
     module.add_class::<PySession>()?;
     module.add_class::<PyMap>()?;
+    module.add_class::<PyMapView>()?;
     module.add_function(wrap_pyfunction!(profile, module)?)?;
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;

@@ -7,6 +7,7 @@ mod export;
 mod get;
 mod print;
 mod stats;
+mod view;
 mod why;
 
 pub use background::write_behind;
@@ -16,6 +17,7 @@ pub use export::{export, Format};
 pub use get::{get, look_up, FoundElem, KeyInput};
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use stats::stats;
+pub use view::view;
 pub use why::why;
 
 use crate::error::Watch;

@@ -65,6 +65,9 @@ pub fn place(frame: &Frame) -> String {
 
 /// The chain of cluster number `at`.
 pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
+    if let Some(key) = given_key(evidence, cluster) {
+        return [key, lookup(evidence, at, cluster), value(cluster), wait(evidence, at, cluster)];
+    }
     let keys = evidence.limits.iter().find(|limit| limit.what == "keys");
     let key = Step {
         title: "key",
@@ -75,10 +78,25 @@ pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
     [key, lookup(evidence, at, cluster), value(cluster), wait(evidence, at, cluster)]
 }
 
+/// The key that the user gave, for a cluster that it explains.
+fn given_key(evidence: &Evidence, cluster: &Cluster) -> Option<Step> {
+    let map = evidence.map.as_ref().filter(|_| cluster.nil_channel)?;
+    let (key, near) = map.missed_channel()?;
+    let text = format!("{key} is not in {}; it holds {}", map.expression, near.key);
+    Some(Step {
+        title: "key",
+        text,
+        source: format!("{}; map and key as given by the user", near.relation),
+        known: true,
+    })
+}
+
 fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
     let windows = evidence.members(at).flat_map(|g| g.windows.iter().map(move |window| (g.goid, window)));
     let title = "lookup";
-    if let Some((goid, window)) = windows.min_by_key(|(_, window)| (window.site as u8, window.block)) {
+    if let Some((goid, window)) =
+        windows.min_by_key(|(_, window)| (window.site as u8, window.block.saturating_sub(window.lookup)))
+    {
         let caller = window.caller.as_ref().map(|frame| format!(", called in {}", place(frame))).unwrap_or_default();
         let gap = duration(window.block.saturating_sub(window.lookup));
         let site = match window.site {

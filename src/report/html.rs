@@ -1,7 +1,7 @@
 //! The report as one self-contained HTML file: no script, no network, readable on a phone and in print.
 
-use super::{chain, goroutines, svg, visible, wall};
-use crate::evidence::join::{Class, Cluster, Evidence, Score};
+use super::{chain, diff, goroutines, svg, visible, wall};
+use crate::evidence::join::{Class, Cluster, Evidence, MapView, Score};
 use std::fmt::Write;
 
 /// Clusters shown in full.
@@ -25,6 +25,9 @@ pub fn render(evidence: &Evidence) -> String {
     head(&mut out, evidence, &verdict);
     let suspects = evidence.clusters.iter().enumerate().filter(|(_, cluster)| cluster.class != Class::Waiting);
     suspects.take(FULL).for_each(|(at, cluster)| section(&mut out, evidence, at, cluster));
+    if let Some(map) = &evidence.map {
+        map_section(&mut out, map);
+    }
     places(&mut out, evidence);
     sources(&mut out, evidence);
     out.push_str("</main></body></html>\n");
@@ -118,6 +121,37 @@ fn stack(out: &mut String, cluster: &Cluster) {
         out.push_str("</p>");
     }
     out.push('\n');
+}
+
+fn map_section(out: &mut String, map: &MapView) {
+    let (expression, type_name) = (escape(&map.expression), escape(&map.type_name));
+    let entries = if map.count == 1 { "entry" } else { "entries" };
+    let _ = writeln!(
+        out,
+        "<section id=\"map\"><h2>Map <code>{expression}</code> <small>{type_name}, {} {entries}, at {:#x}</small></h2>",
+        map.count, map.address
+    );
+    if let (Some(key), Some(verdict)) = (&map.key, map.verdict) {
+        let _ = write!(out, "<p>The key <code>{}</code> is {verdict}.</p>", escape(key));
+        if !map.near.is_empty() {
+            out.push_str("<div class=\"wide\"><table class=\"keys\"><thead><tr><th>looked up</th><th>stored</th><th>difference</th></tr></thead><tbody>");
+        }
+        for near in &map.near {
+            let (asked, stored) = diff::marked(key, &near.key);
+            let (relation, detail) = (escape(near.relation), escape(&near.detail));
+            let _ = write!(
+                out,
+                "<tr><td><code>{asked}</code></td><td><code>{stored}</code></td><td>{relation}: {detail}</td></tr>"
+            );
+        }
+        if !map.near.is_empty() {
+            out.push_str("</tbody></table></div>");
+        }
+    }
+    if let Some(drawing) = svg::heat(map) {
+        let _ = writeln!(out, "<h3>Occupancy</h3>{drawing}");
+    }
+    out.push_str("</section>\n");
 }
 
 fn places(out: &mut String, evidence: &Evidence) {

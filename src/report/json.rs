@@ -1,7 +1,7 @@
 //! The record as JSON, `gomap.evidence/1`: unknown is null with an entry in `limits`.
 
 use super::chain;
-use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, Score};
+use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, MapView, Score};
 use serde_json::{json, Value};
 
 /// The whole record.
@@ -32,8 +32,22 @@ pub fn document(evidence: &Evidence) -> Value {
         },
         "clusters": evidence.clusters.iter().map(cluster).collect::<Vec<_>>(),
         "goroutines": evidence.goroutines.iter().map(|one| goroutine(evidence, one)).collect::<Vec<_>>(),
+        "map": evidence.map.as_ref().map(map),
         "conflicts": evidence.conflicts,
         "limits": evidence.limits.iter().map(|limit| json!({"what": limit.what, "reason": limit.reason})).collect::<Vec<_>>(),
+    })
+}
+
+fn map(map: &MapView) -> Value {
+    json!({
+        "expr": map.expression,
+        "type": map.type_name,
+        "addr": format!("{:#x}", map.address),
+        "count": map.count,
+        "heat": {"unit": map.unit, "cells_each": map.heat.cells_each, "live": map.heat.squares.iter().map(|(live, _)| live).collect::<Vec<_>>()},
+        "key": map.key,
+        "verdict": map.verdict,
+        "near": map.near.iter().map(|near| json!({"key": near.key, "relation": near.relation, "detail": near.detail})).collect::<Vec<_>>(),
     })
 }
 

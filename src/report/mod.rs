@@ -3,6 +3,7 @@
 //! Every text of a source is the target's or a stranger's: each form escapes it in one place.
 
 mod chain;
+mod diff;
 mod html;
 mod json;
 mod markdown;

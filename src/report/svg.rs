@@ -2,7 +2,7 @@
 
 use super::html::escape;
 use super::{duration, goroutines};
-use crate::evidence::join::{Cluster, Evidence, Goroutine};
+use crate::evidence::join::{Cluster, Evidence, Goroutine, MapView};
 use std::fmt::Write;
 
 /// Goroutines drawn for one cluster.
@@ -89,5 +89,37 @@ pub fn trend(cluster: &Cluster) -> Option<String> {
         );
     }
     out.push_str("</svg>");
+    Some(out)
+}
+
+/// A square for each bucket or group (or a run of them), darker the fuller it is.
+pub fn heat(map: &MapView) -> Option<String> {
+    const COLUMNS: usize = 64;
+    let squares = &map.heat.squares;
+    if squares.is_empty() {
+        return None;
+    }
+    let side = WIDTH / COLUMNS as f64;
+    let height = side * squares.len().div_ceil(COLUMNS) as f64;
+    let mut out =
+        format!("<svg class=\"heat\" viewBox=\"0 0 {WIDTH} {height:.1}\" role=\"img\" aria-label=\"Occupancy\">");
+    for (n, &(live, cells)) in squares.iter().enumerate() {
+        let full = (live as f64 / (cells.max(1) * 8) as f64).min(1.0);
+        let (x, y) = ((n % COLUMNS) as f64 * side, (n / COLUMNS) as f64 * side);
+        let over = if live > cells.saturating_mul(8) { " class=\"over\"" } else { "" };
+        let _ = write!(
+            out,
+            "<rect{over} x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill-opacity=\"{:.2}\"><title>{live} live slots</title></rect>",
+            side - 1.0,
+            side - 1.0,
+            0.08 + 0.92 * full
+        );
+    }
+    let unit = map.unit;
+    let what = match map.heat.cells_each {
+        0 | 1 => format!("a square is a {unit} of 8 slots"),
+        n => format!("a square is {n} {unit}s of 8 slots"),
+    };
+    let _ = write!(out, "</svg><p class=\"legend\">{what}; darker is fuller</p>");
     Some(out)
 }

@@ -17,8 +17,8 @@ use super::trace::{self, GoState, StackRef, Trace};
 use super::EvidenceFile;
 use crate::{Error, Result};
 pub use record::{
-    Alignment, Cluster, Confidence, Evidence, Frame, Goroutine, InProfile, InTrace, Input, Limit, Link, Site, Span,
-    Window,
+    Alignment, Cluster, Confidence, Evidence, Frame, Goroutine, Heat, InProfile, InTrace, Input, Limit, Link, MapView,
+    NearKey, Site, Span, Window,
 };
 use score::{of_cluster, of_goroutine, ClusterFacts, TraceFacts};
 pub use score::{Class, Score, Term};
@@ -41,8 +41,13 @@ struct Seen {
 }
 
 /// Joins profiles, in the order in which they were taken, and a trace given by name. Sources of different processes
-/// or builds are refused unless `force`.
-pub fn join(files: &[EvidenceFile], trace: Option<(&str, &Trace)>, force: bool) -> Result<Evidence> {
+/// or builds are refused unless `force`. `map` is the one that the user suspects.
+pub fn join(
+    files: &[EvidenceFile],
+    trace: Option<(&str, &Trace)>,
+    map: Option<MapView>,
+    force: bool,
+) -> Result<Evidence> {
     let named: Vec<(&str, &[u8])> = files.iter().map(|file| (file.name.as_str(), file.bytes())).collect();
     let survey = clusters::survey(&named).map_err(|e| Error::Evidence(e.to_string()))?;
     // The survey may have put the profiles in another order.
@@ -57,6 +62,7 @@ pub fn join(files: &[EvidenceFile], trace: Option<(&str, &Trace)>, force: bool) 
     let alignment = align::align(trace.map(|(_, trace)| trace), &profiles);
     let mut joiner = Joiner::new(survey, seen, symbols, trace.map(|(_, trace)| trace));
     joiner.compared = conflicts;
+    joiner.map = map;
     joiner.add_rows();
     joiner.add_trace();
     Ok(joiner.finish(inputs, alignment))
@@ -175,6 +181,7 @@ struct Joiner<'t> {
     compared: Vec<(Option<u64>, String)>,
     /// What single goroutines contradict.
     conflicts: Vec<String>,
+    map: Option<MapView>,
 }
 
 /// A cluster while members are still found.
@@ -199,6 +206,7 @@ impl<'t> Joiner<'t> {
             goroutines: Vec::new(),
             compared: Vec::new(),
             conflicts: Vec::new(),
+            map: None,
         }
     }
 
@@ -274,7 +282,7 @@ impl<'t> Joiner<'t> {
             }
         }
         for draft in &mut self.clusters {
-            draft.base = base_score(draft);
+            draft.base = base_score(draft, self.map.as_ref());
         }
         let mut goids: Vec<(u64, usize)> = self.of_goid.iter().map(|(&goid, &at)| (goid, at)).collect();
         goids.sort_unstable();
@@ -470,14 +478,14 @@ impl<'t> Joiner<'t> {
         drafts.sort_by_key(|(new, _)| *new);
         let clusters: Vec<Cluster> =
             drafts.into_iter().map(|(new, cluster)| Cluster { id: format!("c{}", new + 1), ..cluster }).collect();
-        let limits = limits(&inputs, self.trace, !self.seen.is_empty());
+        let limits = limits(&inputs, self.trace, !self.seen.is_empty(), self.map.as_ref());
         let mut conflicts: Vec<String> = self.compared.into_iter().map(|(_, sentence)| sentence).collect();
         conflicts.append(&mut self.conflicts);
         if let Some(more) = conflicts.len().checked_sub(MAX_CONFLICTS).filter(|&more| more > 0) {
             conflicts.truncate(MAX_CONFLICTS);
             conflicts.push(format!("and {more} more"));
         }
-        Evidence { inputs, alignment, clusters, goroutines: self.goroutines, conflicts, limits }
+        Evidence { inputs, alignment, clusters, goroutines: self.goroutines, conflicts, limits, map: self.map }
     }
 }
 
@@ -485,10 +493,16 @@ fn stack_key(frames: &[Frame]) -> StackKey {
     frames.iter().map(|frame| (clusters::without_type_arguments(&frame.function).into_owned(), frame.line)).collect()
 }
 
-fn base_score(draft: &Draft) -> Score {
+fn base_score(draft: &Draft, map: Option<&MapView>) -> Score {
     let cluster = &draft.cluster;
     let functions: Vec<&str> = cluster.frames.iter().map(|frame| frame.function.as_str()).collect();
+    let near = map.and_then(|map| map.missed_channel().map(|missed| (map, missed)));
+    let near = near.filter(|_| cluster.nil_channel).map(|(map, (key, near))| {
+        let (expression, detail) = (&map.expression, &near.detail);
+        format!("{key}, the key given, is not in {expression}, which holds {}: {} ({detail})", near.key, near.relation)
+    });
     of_cluster(&ClusterFacts {
+        near,
         nil_channel: cluster.nil_channel,
         state: &cluster.state,
         leaked: cluster.leaked,
@@ -585,6 +599,8 @@ fn windows(trace: &Trace, goroutine: &trace::Goroutine, waits_in: &[Frame]) -> V
     let samples = goroutine.map_samples.iter().filter(followed);
     samples
         .map(|sample| {
+            // The outermost map function is the operation; those inside it are its steps.
+            let operation = trace.stack(sample.stack).filter(|frame| clusters::is_map_function(frame.function)).last();
             let caller = trace.stack(sample.stack).find(|frame| !record::is_library(frame.function));
             let site = match caller.and_then(|frame| own.iter().position(|name| *name == frame.function)) {
                 Some(0) => Site::SameFunction,
@@ -593,7 +609,7 @@ fn windows(trace: &Trace, goroutine: &trace::Goroutine, waits_in: &[Frame]) -> V
             };
             Window {
                 lookup: sample.time,
-                function: trace.text(sample.function).to_string(),
+                function: operation.map_or(trace.text(sample.function), |frame| frame.function).to_string(),
                 caller: caller.map(|frame| Frame {
                     function: frame.function.to_string(),
                     file: frame.file.to_string(),
@@ -607,10 +623,14 @@ fn windows(trace: &Trace, goroutine: &trace::Goroutine, waits_in: &[Frame]) -> V
         .collect()
 }
 
-fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool) -> Vec<Limit> {
+fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapView>) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut add = |what, reason: &str| limits.push(Limit { what, reason: reason.to_string() });
-    add("keys", "no core or process was read: which map and which key are not known");
+    match map {
+        None => add("keys", "no core or process was read: which map and which key are not known"),
+        Some(map) if map.key.is_none() => add("keys", "no --key was given: which key was looked up is not known"),
+        Some(_) => add("keys", "map and key are the user's: that these goroutines looked it up there is not proven"),
+    }
     match trace {
         None => {
             add("block_times", "no trace was given: when each wait began and who might have ended it are not known")

@@ -236,6 +236,8 @@ pub struct Evidence {
     /// Where sources contradict each other, one sentence each.
     pub conflicts: Vec<String>,
     pub limits: Vec<Limit>,
+    /// The map that the user suspects.
+    pub map: Option<MapView>,
 }
 
 impl Evidence {
@@ -253,4 +255,50 @@ impl Evidence {
 /// Functions that are not the program's own: the runtime and those of `sync` and `internal`.
 pub fn is_library(function: &str) -> bool {
     ["runtime.", "internal/", "sync.", "time."].iter().any(|start| function.starts_with(start))
+}
+
+/// How full a map is, square by square.
+#[derive(Debug, Clone, Default)]
+pub struct Heat {
+    /// Live slots, and the buckets or groups they are in; a bucket of 8 slots may have more by its overflow chain.
+    pub squares: Vec<(u64, u64)>,
+    /// Buckets or groups in one square.
+    pub cells_each: u64,
+}
+
+/// A stored key that looks like the missed one.
+#[derive(Debug, Clone)]
+pub struct NearKey {
+    /// As a Go literal.
+    pub key: String,
+    /// As `gomap why` names it.
+    pub relation: &'static str,
+    pub detail: String,
+}
+
+/// A map of the target that the user suspects, and the key that was looked up in it.
+#[derive(Debug, Clone)]
+pub struct MapView {
+    pub expression: String,
+    pub type_name: String,
+    pub address: u64,
+    pub count: u64,
+    /// `bucket` or `group`.
+    pub unit: &'static str,
+    pub heat: Heat,
+    /// As a Go literal.
+    pub key: Option<String>,
+    /// `present`, `absent`, `unreachable`, `unhashable`.
+    pub verdict: Option<&'static str>,
+    /// The nearest first.
+    pub near: Vec<NearKey>,
+}
+
+impl MapView {
+    /// The key and its nearest stored one, if the lookup misses it and the map holds channels.
+    pub fn missed_channel(&self) -> Option<(&str, &NearKey)> {
+        let misses = matches!(self.verdict, Some("absent" | "unreachable" | "unhashable"));
+        let channels = ["]chan ", "]<-chan ", "]chan<- "].iter().any(|elem| self.type_name.contains(elem));
+        Some((self.key.as_deref().filter(|_| misses && channels)?, self.near.first()?))
+    }
 }

@@ -73,6 +73,8 @@ pub struct ClusterFacts<'a> {
     /// From the first profile to the last, where it grew and never shrank.
     pub growth: Option<u64>,
     pub minutes: Option<u64>,
+    /// How the key that the user gave misses a stored one, in words.
+    pub near: Option<String>,
     /// Functions, innermost first.
     pub functions: &'a [&'a str],
 }
@@ -95,6 +97,9 @@ pub fn of_cluster(facts: &ClusterFacts<'_>) -> Score {
     if let Some(points) = facts.minutes.and_then(|minutes| step(minutes, [1, 10, 60])) {
         let minutes = facts.minutes.unwrap_or_default();
         score.add("block_age", points, format!("waits for {minutes} minutes or more, as the garbage collector saw it"));
+    }
+    if let Some(near) = &facts.near {
+        score.add("near_miss", 12, near.clone());
     }
     if let Some(why) = idle_pattern(facts) {
         score.add("idle_pattern", -40, why);
@@ -182,6 +187,7 @@ mod tests {
             count: 8,
             growth: None,
             minutes: None,
+            near: None,
             functions,
         }
     }
