@@ -14,21 +14,20 @@ const MAX_CONFLICTS: usize = 20;
 /// What the comparison of two sources found.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    pub agree: u64,
     pub differ: u64,
     /// `(goid, sentence)`, the first of them.
     pub conflicts: Vec<(u64, String)>,
 }
 
 impl Comparison {
-    /// Whether the sources are of different processes or builds.
+    /// Whether the sources are of different processes or builds: two runs of one program have most goroutines alike,
+    /// so one that differs is enough.
     pub fn is_foreign(&self) -> bool {
-        self.differ > self.agree
+        self.differ > 0
     }
 
     fn add(&mut self, goid: u64, a: (&str, &str), b: (&str, &str), what: &str) {
         if a.1 == b.1 {
-            self.agree += 1;
             return;
         }
         self.differ += 1;
@@ -79,6 +78,9 @@ pub fn with_trace(
             if let Some(creator) = one.created_by.map(|id| bare(symbols.text(id))) {
                 found.add(*goid, (profile.0, &creator), (trace.0, &bare(around)), "is created by");
             }
+            if let (Some(ours), Some(theirs)) = (start(one, symbols), wrapped(trace.1, goroutine)) {
+                found.add(*goid, (profile.0, &ours), (trace.0, &theirs), "starts in");
+            }
         } else if let Some(ours) = start(one, symbols) {
             found.add(*goid, (profile.0, &ours), (trace.0, &bare(theirs)), "starts in");
         }
@@ -94,6 +96,15 @@ pub fn with_trace(
 /// The function a goroutine started in, where its whole stack is there.
 fn start(one: &Seen, symbols: &Symbols) -> Option<String> {
     one.start.map(|id: Text| bare(symbols.text(id))).filter(|name| !name.is_empty())
+}
+
+/// The function inside the compiler's wrapper of a `go` statement, where the goroutine waits in it.
+fn wrapped(trace: &Trace, goroutine: &trace::Goroutine) -> Option<String> {
+    let stack: Vec<&str> = trace.stack(super::wait_stack(goroutine)?).map(|frame| frame.function).collect();
+    let (outermost, inner) = stack.split_last()?;
+    // A stack of as many frames as a trace holds may lack its outer end, but then does not end in a wrapper.
+    let inner = inner.last().filter(|_| is_go_wrapper(outermost))?;
+    Some(bare(inner))
 }
 
 fn bare(name: &str) -> String {
