@@ -12,6 +12,7 @@ pub mod expression;
 pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod reach;
 pub mod report;
 pub mod session;
 pub mod types;
