@@ -259,6 +259,25 @@ def _run_check(front, args):
     return int(front.session().check(found, name=args.map or "", json=args.json, **output(front, args)))
 
 
+def _address(text):
+    return int(text, 0)
+
+
+def _goroutines_options(parser):
+    parser.add_argument("--state", metavar="S", help="only in this state: a status or wait reason, or its start")
+    parser.add_argument("--func", metavar="RE", help="only with a function on the stack that matches")
+    parser.add_argument("--on", metavar="ADDR", type=_address, help="only those that wait on the object at this address")
+    parser.add_argument("--label", metavar="K=V", help="only with this pprof label")
+    parser.add_argument("--group", action="store_true", help="alike ones together: same state, same stack")
+    parser.add_argument("--stack", action="store_true", help="with stacks")
+
+
+def _run_goroutines(front, args):
+    front.session().goroutines(
+        state=unquote(args.state), func=unquote(args.func), on=args.on, label=unquote(args.label),
+        group=args.group, stack=args.stack, json=args.json, **output(front, args))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -298,6 +317,12 @@ examples:
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:
   gomap export main.cache cache.jsonl""", _export_options, _run_export),
+    Verb("goroutines", "List goroutines: state, what each waits on, stack.", """\
+examples:
+  gomap goroutines
+  gomap goroutines --state 'chan receive' --stack
+  gomap goroutines --group
+  gomap goroutines --on 0xc00010a000""", _goroutines_options, _run_goroutines, takes_map=False),
 ]
 
 BY_NAME = {verb.name: verb for verb in VERBS}
