@@ -179,7 +179,7 @@ impl<'r> Reader<'r> {
             status,
             reason: self.reason(status, &g),
             parent: at.parent.map(|at| word(&g, at)),
-            created_at: self.line(word(&g, at.gopc), true),
+            created_at: None,
             start: self.line(word(&g, at.startpc), false),
             labels: Vec::new(),
             m: None,
@@ -191,13 +191,16 @@ impl<'r> Reader<'r> {
             system: false,
             torn: Vec::new(),
         };
+        // The first goroutine has a gopc too, in the start-up code that nobody called.
+        if goroutine.goid != 1 {
+            goroutine.created_at = self.line(word(&g, at.gopc), true);
+        }
         if layout::status_name(status).is_none() {
             goroutine.torn.push(format!("status {status} is not known"));
         }
         if matches!(status, layout::WAITING | layout::LEAKED) {
             goroutine.seen_waiting_since = Some(word(&g, at.waitsince) as i64).filter(|&since| since != 0);
         }
-        goroutine.system = is_system(goroutine.start.as_ref());
         match self.labels(word(&g, at.labels)) {
             Ok(labels) => goroutine.labels = labels,
             Err(error) => goroutine.torn.push(format!("its labels cannot be read: {error}")),
@@ -207,6 +210,7 @@ impl<'r> Reader<'r> {
             self.read_m(m, &mut goroutine);
         }
         goroutine.stack = self.stack(&g, m, &goroutine);
+        goroutine.system = is_system(&goroutine);
         if let Some(why) = &goroutine.stack.broken {
             goroutine.torn.push(format!("its stack ends early: {why}"));
         }
@@ -319,8 +323,15 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// `runtime.isSystemGoroutine` (src/runtime/traceback.go go1.21 to 1.27), by name.
-fn is_system(start: Option<&Line>) -> bool {
-    const USERS: [&str; 3] = ["runtime.main", "runtime.handleAsyncEvent", "runtime.runfinq"];
-    start.is_some_and(|start| start.func.starts_with("runtime.") && !USERS.contains(&&*start.func))
+/// `runtime.isSystemGoroutine` (src/runtime/traceback.go go1.21 to 1.27), by name. The goroutine of finalizers
+/// and cleanups is the user's while it runs the user's code.
+fn is_system(goroutine: &Goroutine) -> bool {
+    const USERS: [&str; 2] = ["runtime.main", "runtime.handleAsyncEvent"];
+    const BOTH: [&str; 3] = ["runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups"];
+    let Some(start) = &goroutine.start else { return false };
+    let runtimes = |func: &str| func.starts_with("runtime.");
+    match BOTH.contains(&&*start.func) {
+        true => goroutine.lines().all(|(_, line)| runtimes(&line.func)),
+        false => runtimes(&start.func) && !USERS.contains(&&*start.func),
+    }
 }
