@@ -501,6 +501,38 @@ impl PySession {
             answer::goroutines(session.get(), &options, watch, out)
         })
     }
+
+    /// Shows clusters of stuck goroutines; returns whether one is worse than waiting.
+    #[pyo3(signature = (*, all, json, write, output, progress))]
+    fn leaks(
+        &self,
+        py: Python<'_>,
+        all: bool,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::leaks(session.get(), all, json, watch, out))
+    }
+
+    /// Explains one goroutine.
+    #[pyo3(signature = (goid, *, json, write, output, progress))]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        goid: u64,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::explain(session.get(), goid, json, watch, out))
+    }
 }
 
 /// A session borrowed by the one thread that made it, while Python's lock is free.

@@ -278,6 +278,22 @@ def _run_goroutines(front, args):
         group=args.group, stack=args.stack, json=args.json, **output(front, args))
 
 
+def _leaks_options(parser):
+    parser.add_argument("--all", action="store_true", help="known idle patterns too")
+
+
+def _run_leaks(front, args):
+    return int(front.session().leaks(all=args.all, json=args.json, **output(front, args)))
+
+
+def _explain_options(parser):
+    parser.add_argument("goid", metavar="GOID", type=_count, help="a goroutine ID")
+
+
+def _run_explain(front, args):
+    front.session().explain(args.goid, json=args.json, **output(front, args))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -323,6 +339,14 @@ examples:
   gomap goroutines --state 'chan receive' --stack
   gomap goroutines --group
   gomap goroutines --on 0xc00010a000""", _goroutines_options, _run_goroutines, takes_map=False),
+    Verb("leaks", "Show clusters of stuck goroutines, scored, with the map key behind each where one is found.", """\
+Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect.
+
+example:
+  gomap leaks""", _leaks_options, _run_leaks, takes_map=False),
+    Verb("explain", "Explain one goroutine: what it waits on, which map entry holds that, who could wake it.", """\
+example:
+  gomap explain 21""", _explain_options, _run_explain, takes_map=False),
 ]
 
 BY_NAME = {verb.name: verb for verb in VERBS}

@@ -59,12 +59,7 @@ pub fn parse_label(text: &str) -> Result<(String, String)> {
 }
 
 /// Shows the goroutines of a target.
-pub fn goroutines(
-    session: &Session,
-    options: &GoroutineOptions,
-    watch: &dyn Watch,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub fn goroutines(session: &Session, options: &GoroutineOptions, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
     let found = list(session, watch)?;
     let ids = found.ids();
     let kept: Vec<&Goroutine> = found.all.iter().filter(|g| options.keeps(g)).collect();

@@ -81,11 +81,14 @@ impl<'a> Code<'a> {
         let memory = &*session.memory;
         let program = session.types.program();
         let go = program.version.as_ref().map_or(crate::binary::buildinfo::NEWEST_KNOWN, |v| v.number());
-        let missing = || Error::Binary("the program has no runtime.firstmoduledata; its stacks cannot be walked".into());
+        let missing =
+            || Error::Binary("the program has no runtime.firstmoduledata; its stacks cannot be walked".into());
         let (first, ty) = session.types.variable("runtime.firstmoduledata")?.ok_or_else(missing)?;
         let offset = |name: &str| -> Result<u64> {
             let field = session.types.field(ty, name)?;
-            field.map(|f| f.0).ok_or_else(|| Error::Type(format!("runtime.moduledata has no field {name} in this program")))
+            field
+                .map(|f| f.0)
+                .ok_or_else(|| Error::Type(format!("runtime.moduledata has no field {name} in this program")))
         };
         let mut modules = Vec::new();
         let mut at = first;
@@ -94,7 +97,8 @@ impl<'a> Code<'a> {
             let slice = |name: &str, size: usize| -> Result<Cow<'a, [u8]>> {
                 let header = at.wrapping_add(offset(name)?);
                 let len = (memory.u64(header.wrapping_add(8))? as usize).checked_mul(size);
-                let len = len.ok_or_else(|| Error::Binary(format!("the module data's {name} has an impossible length")))?;
+                let len =
+                    len.ok_or_else(|| Error::Binary(format!("the module data's {name} has an impossible length")))?;
                 Ok(memory.bytes(memory.u64(header)?, len)?)
             };
             modules.push(Module {
@@ -182,7 +186,8 @@ impl<'a> Code<'a> {
         let mut pc = pc;
         if let Some((table, tree)) = self.inline_tree(module, record).filter(|_| self.inline_trees) {
             while places.len() < MAX_INLINED {
-                let Some(index) = module.value(table, entry, pc, self.quantum).and_then(|i| u64::try_from(i).ok()) else {
+                let Some(index) = module.value(table, entry, pc, self.quantum).and_then(|i| u64::try_from(i).ok())
+                else {
                     break;
                 };
                 let at = tree.checked_add(index.checked_mul(func::INLINED_SIZE)?)?;

@@ -1,6 +1,8 @@
 //! Goroutines: which there are, what each waits on, and its stack; read from memory alone.
 
 pub mod code;
+pub mod holders;
+pub mod leaks;
 mod runtime;
 mod semaphores;
 mod stack;
@@ -20,9 +22,9 @@ use crate::Result;
 use rustc_hash::FxHashMap;
 use semaphores::Semaphores;
 use stack::{Stacks, Start};
-use wait::Waits;
 use std::borrow::Cow;
 use std::sync::Arc;
+use wait::Waits;
 
 /// One goroutine, as the runtime's own records have it.
 #[derive(Debug, Clone)]
@@ -273,19 +275,16 @@ impl<'r> Reader<'r> {
         let word = |offset: u64| memory.u64(m.wrapping_add(offset)).ok();
         goroutine.m = word(at.id);
         goroutine.thread = word(at.procid);
-        goroutine.p = word(at.p).filter(|&p| p != 0).and_then(|p| Some(memory.u32(p.wrapping_add(at.p_id)).ok()? as i32));
+        goroutine.p =
+            word(at.p).filter(|&p| p != 0).and_then(|p| Some(memory.u32(p.wrapping_add(at.p_id)).ok()? as i32));
     }
 
     /// Walks the stack from where the goroutine's state says that its registers are.
     fn stack(&mut self, g: &[u8], m: u64, goroutine: &Goroutine) -> Stack {
         let at = &self.runtime.g;
         let mut stacks = Stacks { goroutine: (word(g, at.stack_lo), word(g, at.stack_hi)), ..Stacks::default() };
-        let saved = Start {
-            pc: word(g, at.sched_pc),
-            sp: word(g, at.sched_sp),
-            lr: word(g, at.sched_lr),
-            exact: false,
-        };
+        let saved =
+            Start { pc: word(g, at.sched_pc), sp: word(g, at.sched_sp), lr: word(g, at.sched_lr), exact: false };
         let syscall = Start { pc: word(g, at.syscall_pc), sp: word(g, at.syscall_sp), lr: 0, exact: false };
         let start = match goroutine.status {
             layout::SYSCALL if syscall.sp != 0 => syscall,

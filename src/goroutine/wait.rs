@@ -287,7 +287,10 @@ impl<'r> Waits<'r> {
     fn cond(&mut self, goroutine: &Goroutine) -> Option<Blocked> {
         let head = self.cond_head?;
         let words = self.words_up_to(goroutine, |func| func == "sync.(*Cond).Wait");
-        words.into_iter().find(|&word| self.cond_holds(word, head, goroutine.g)).map(|address| Blocked::Cond { address })
+        words
+            .into_iter()
+            .find(|&word| self.cond_holds(word, head, goroutine.g))
+            .map(|address| Blocked::Cond { address })
     }
 
     fn cond_holds(&mut self, cond: u64, head: u64, g: u64) -> bool {
