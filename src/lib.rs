@@ -9,6 +9,7 @@ pub mod binary;
 pub mod error;
 pub mod evidence;
 pub mod expression;
+pub mod goroutine;
 pub mod layout;
 pub mod map;
 pub mod memory;

@@ -1,6 +1,6 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
-use crate::answer::{self, Format, KeyInput, ListOptions, PrintOptions, Show, SortBy};
+use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy};
 use crate::error::Watch;
 use crate::evidence::join::MapView;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
@@ -504,6 +504,65 @@ impl PySession {
             answer::literal(&session.open(map)?, limit, &show, watch, &mut text)?;
             out.write_all(&text).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
         })
+    }
+
+    /// Shows goroutines.
+    #[pyo3(signature = (*, state, func, on, label, group, stack, json, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn goroutines(
+        &self,
+        py: Python<'_>,
+        state: Option<String>,
+        func: Option<String>,
+        on: Option<u64>,
+        label: Option<String>,
+        group: bool,
+        stack: bool,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?.run(py, move |watch, out| {
+            let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
+            let func = func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
+            let label = label.map(|label| answer::parse_label(&label)).transpose()?;
+            let options = GoroutineOptions { state, func, on, label, group, stack, json, goid: None };
+            answer::goroutines(session.get(), &options, watch, out)
+        })
+    }
+
+    /// Shows clusters of stuck goroutines; returns whether one is worse than waiting.
+    #[pyo3(signature = (*, all, json, write, output, progress))]
+    fn leaks(
+        &self,
+        py: Python<'_>,
+        all: bool,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::leaks(session.get(), all, json, watch, out))
+    }
+
+    /// Explains one goroutine.
+    #[pyo3(signature = (goid, *, json, write, output, progress))]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        goid: u64,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::explain(session.get(), goid, json, watch, out))
     }
 }
 

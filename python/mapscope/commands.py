@@ -327,6 +327,41 @@ def _run_list(front, args):
                          limit=0 if args.json and args.limit is None else limit, json=args.json, **output(front, args))
 
 
+def _address(text):
+    return int(text, 0)
+
+
+def _goroutines_options(parser):
+    parser.add_argument("--state", metavar="S", help="only in this state: a status or wait reason, or its start")
+    parser.add_argument("--func", metavar="RE", help="only with a function on the stack that matches")
+    parser.add_argument("--on", metavar="ADDR", type=_address, help="only those that wait on the object at this address")
+    parser.add_argument("--label", metavar="K=V", help="only with this pprof label")
+    parser.add_argument("--group", action="store_true", help="alike ones together: same state, same stack")
+    parser.add_argument("--stack", action="store_true", help="with stacks")
+
+
+def _run_goroutines(front, args):
+    front.session().goroutines(
+        state=unquote(args.state), func=unquote(args.func), on=args.on, label=unquote(args.label),
+        group=args.group, stack=args.stack, json=args.json, **output(front, args))
+
+
+def _leaks_options(parser):
+    parser.add_argument("--all", action="store_true", help="known idle patterns too")
+
+
+def _run_leaks(front, args):
+    return int(front.session().leaks(all=args.all, json=args.json, **output(front, args)))
+
+
+def _explain_options(parser):
+    parser.add_argument("goid", metavar="GOID", type=_count, help="a goroutine ID")
+
+
+def _run_explain(front, args):
+    front.session().explain(args.goid, json=args.json, **output(front, args))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -392,6 +427,20 @@ examples:
   gomap evidence --profile early.txt --profile late.txt -o report.html
   gomap evidence --profile stacks.txt --map main.subs --key '"order-A"' -o report.html""",
          _evidence_options, _run_evidence, takes_map=False),
+    Verb("goroutines", "List goroutines: state, what each waits on, stack.", """\
+examples:
+  gomap goroutines
+  gomap goroutines --state 'chan receive' --stack
+  gomap goroutines --group
+  gomap goroutines --on 0xc00010a000""", _goroutines_options, _run_goroutines, takes_map=False),
+    Verb("leaks", "Show clusters of stuck goroutines, scored, with the map key behind each where one is found.", """\
+Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect.
+
+example:
+  gomap leaks""", _leaks_options, _run_leaks, takes_map=False),
+    Verb("explain", "Explain one goroutine: what it waits on, which map entry holds that, who could wake it.", """\
+example:
+  gomap explain 21""", _explain_options, _run_explain, takes_map=False),
 ]
 
 BY_NAME = {verb.name: verb for verb in VERBS}
