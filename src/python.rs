@@ -2,7 +2,7 @@
 
 use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy};
 use crate::error::Watch;
-use crate::evidence::join::MapView;
+use crate::evidence::join::Target;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
 use crate::memory::{DebuggerMemory, Memory};
 use crate::report::{self, Form};
@@ -426,12 +426,23 @@ impl PySession {
         })
     }
 
-    /// The map drawn for a report, with a key looked up in it if one is given.
-    #[pyo3(signature = (map, *, name, key=None))]
-    fn map_view(&self, py: Python<'_>, map: &PyMap, name: String, key: Option<String>) -> PyResult<PyMapView> {
-        let (session, map) = (Shared(&self.session), map.0);
+    /// The goroutines for a join, and a map to draw, with a key looked up in it if one is given.
+    #[pyo3(signature = (*, map=None, name=String::new(), key=None, progress=None))]
+    fn goroutine_evidence(
+        &self,
+        py: Python<'_>,
+        map: Option<&PyMap>,
+        name: String,
+        key: Option<String>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<PyTarget> {
+        let (session, map, watch) = (Shared(&self.session), map.map(|map| map.0), PyWatch::new(progress));
         let key = key.map(KeyInput::Literal);
-        Ok(PyMapView(guarded(py, || answer::view(session.get(), map, &name, key.as_ref(), &PyWatch::new(None)))?))
+        Ok(PyTarget(guarded(py, || {
+            let session = session.get();
+            let view = map.map(|map| answer::view(session, map, &name, key.as_ref(), &watch)).transpose()?;
+            answer::target(session, view, &watch)
+        })?))
     }
 
     /// Looks up one key: (elem type, elem address or None, elem in Go syntax).
@@ -659,13 +670,13 @@ fn timeline(
 
 /// Profiles and a trace joined by goroutine, in the form asked for; returns whether a leak is suspected.
 #[pyfunction]
-#[pyo3(signature = (*, profiles, trace, map, force, form, colour, write, output, progress))]
+#[pyo3(signature = (*, profiles, trace, target, force, form, colour, write, output, progress))]
 #[allow(clippy::too_many_arguments)]
 fn evidence(
     py: Python<'_>,
     profiles: Vec<PathBuf>,
     trace: Option<PathBuf>,
-    map: Option<&PyMapView>,
+    target: Option<&PyTarget>,
     force: bool,
     form: &str,
     colour: bool,
@@ -674,7 +685,7 @@ fn evidence(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
-    let map = map.map(|view| view.0.clone());
+    let target = target.map(|target| target.0.clone());
     let (text, suspected) = guarded(py, || {
         let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
         let read = match &trace {
@@ -682,7 +693,7 @@ fn evidence(
             None => None,
         };
         let traced = trace.as_ref().zip(read.as_ref()).map(|(path, read)| (path.display().to_string(), read));
-        let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), map, force)?;
+        let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), target, force)?;
         Ok((report::render(&found, form, colour), found.is_suspicious()))
     })?;
     Output::open(write, output, progress)?.run(py, move |_, out| write_all(out, &text))?;
@@ -700,10 +711,9 @@ fn write_all(out: &mut dyn Write, text: &str) -> crate::Result<()> {
     out.write_all(text.as_bytes()).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
 }
 
-/// A map drawn for a report.
-#[pyclass(name = "MapView", frozen)]
-#[derive(Clone)]
-struct PyMapView(MapView);
+/// The goroutines of a core or process, for a join.
+#[pyclass(name = "Target", frozen)]
+struct PyTarget(Target);
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -711,7 +721,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     std::panic::set_hook(Box::new(|_| {}));
     module.add_class::<PySession>()?;
     module.add_class::<PyMap>()?;
-    module.add_class::<PyMapView>()?;
+    module.add_class::<PyTarget>()?;
     module.add_function(wrap_pyfunction!(profile, module)?)?;
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;

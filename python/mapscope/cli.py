@@ -32,6 +32,9 @@ class CliFront(commands.Front):
                 print("mapscope: " + note, file=sys.stderr)
         return self._session
 
+    def has_target(self):
+        return self._open is not _no_target
+
     def colour(self):
         return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 

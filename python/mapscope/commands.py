@@ -28,6 +28,10 @@ class Front:
         """The native session on the current target."""
         raise NotImplementedError
 
+    def has_target(self):
+        """Whether there is a core or a process to read."""
+        return False
+
     def locate(self, expression):
         """The map that an expression of this debugger leads to, as a native MapRef."""
         return self.session().resolve(expression)
@@ -292,25 +296,28 @@ def _evidence_options(parser):
     parser.add_argument("--profile", metavar="FILE", action="append", default=[], dest="profiles",
                         help="a goroutine profile or traceback; several in the order they were taken")
     parser.add_argument("--trace", metavar="FILE", help="an execution trace of Go 1.22 or later")
-    parser.add_argument("--map", metavar="MAP", help="a map of the target to show beside them")
+    parser.add_argument("--map", metavar="MAP", help="the map of the target to draw (default: the one behind most waits)")
     parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, if MAP is an address")
     parser.add_argument("--key", metavar="KEY", help="the key that was looked up in MAP, as a Go literal")
     parser.add_argument("--force", action="store_true", help="join files that seem to be of different processes or builds")
 
 
 def _run_evidence(front, args):
-    if not args.profiles and not args.trace:
-        raise UsageError("give --profile FILE, --trace FILE, or both")
+    if not args.profiles and not args.trace and not front.has_target():
+        raise UsageError("give --profile FILE, --trace FILE, or a core or process; any of them together")
     if args.map is None and (args.key or args.type):
         raise UsageError("--key and --type go with --map MAP")
-    view = None
+    target = None
     if args.map is not None:
-        view = front.session().map_view(find_map(front, args), name=args.map, key=args.key)
+        target = front.session().goroutine_evidence(
+            map=find_map(front, args), name=args.map, key=args.key, progress=front.progress())
+    elif front.has_target():
+        target = front.session().goroutine_evidence(progress=front.progress())
     path = unquote(args.output)
     ending = os.path.splitext(path or "")[1].lower()
     form = "json" if args.json else {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}.get(ending, "text")
     _native.evidence(
-        profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), map=view, force=args.force,
+        profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), target=target, force=args.force,
         form=form, colour=_coloured(front, args), **output(front, args))
 
 
@@ -420,7 +427,8 @@ example:
   gomap timeline 21 --trace trace.out""", _timeline_options, _run_timeline, takes_map=False),
     Verb("evidence", "Join profiles and a trace by goroutine: who is stuck, since when, after which map lookup.", """\
 The ending of -o FILE decides the form: .html (one self-contained file), .md, .json; text otherwise.
-Needs no target, except for --map: that map is drawn, and --key is looked up in it and set beside the keys like it.
+Needs no target; with one, its goroutines are joined too, with the map entries behind their waits. --key is looked
+up in --map and set beside the stored keys that are like it.
 
 examples:
   gomap evidence --profile stacks.txt --trace trace.out

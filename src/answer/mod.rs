@@ -10,6 +10,7 @@ mod leaks;
 mod list;
 mod print;
 mod stats;
+mod target;
 mod view;
 mod why;
 
@@ -23,6 +24,7 @@ pub use leaks::{explain, leaks};
 pub use list::{list, ListOptions};
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use stats::stats;
+pub use target::target;
 pub use view::view;
 pub use why::why;
 

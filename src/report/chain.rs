@@ -66,7 +66,15 @@ pub fn place(frame: &Frame) -> String {
 /// The chain of cluster number `at`.
 pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
     if let Some(key) = given_key(evidence, cluster) {
-        return [key, lookup(evidence, at, cluster), value(cluster), wait(evidence, at, cluster)];
+        return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
+    }
+    if let Some(held) = cluster.held.first() {
+        let more = cluster.held.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let text = format!("{} in {}{more}", held.key, held.map);
+        let source = format!("d1: the {} entry that holds what it waits on (the stored key)", held.map_type);
+        let key = Step { title: "key", text, source, known: true };
+        return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
     }
     let keys = evidence.limits.iter().find(|limit| limit.what == "keys");
     let key = Step {
@@ -75,7 +83,7 @@ pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
         source: keys.map(|limit| limit.reason.clone()).unwrap_or_default(),
         known: false,
     };
-    [key, lookup(evidence, at, cluster), value(cluster), wait(evidence, at, cluster)]
+    [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)]
 }
 
 /// The key that the user gave, for a cluster that it explains.
@@ -107,6 +115,13 @@ fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
         let source = format!("CPU sample of goroutine {goid}, {gap} before it blocks, {site}");
         return Step { title, text: format!("{}{caller}", window.function), source, known: true };
     }
+    if let Some(site) = cluster.sites.iter().max_by_key(|site| site.same_function) {
+        let at = site.at.as_ref().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
+        let of = site.map_type.as_ref().map(|name| format!(" of a {name}")).unwrap_or_default();
+        let whose = if site.same_function { "the function that waits" } else { "a caller" };
+        let source = format!("d1: the machine code of {whose}, before the wait");
+        return Step { title, text: format!("{}{of}{at}", site.call), source, known: true };
+    }
     if let Some(function) = cluster.map_functions.first() {
         let source = "on the stack: caught inside a map operation".to_string();
         return Step { title, text: function.clone(), source, known: true };
@@ -118,15 +133,26 @@ fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
     Step { title, text: "not seen".to_string(), source: source.to_string(), known: false }
 }
 
-fn value(cluster: &Cluster) -> Step {
+fn value(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
     let title = "value";
     if cluster.nil_channel {
         let source = match cluster.state_source {
             "header" => "the runtime's wait reason",
             "trace" => "the trace: blocked for ever in a channel operation",
+            "memory" => "the runtime's wait reason, in memory",
             _ => "the line of the runtime's channel code on the stack",
         };
         return Step { title, text: "nil channel".to_string(), source: source.to_string(), known: true };
+    }
+    let object = evidence.members(at).find_map(|g| g.memory.as_ref()?.blocked_on.as_ref());
+    if let Some((kind, addresses)) = object {
+        let at = addresses.first().map(|at| format!(" at {at:#x}")).unwrap_or_default();
+        return Step {
+            title,
+            text: format!("{kind}{at}"),
+            source: "d1: the runtime's wait queue".to_string(),
+            known: true,
+        };
     }
     let source = "only a core or a process shows the object it waits on".to_string();
     Step { title, text: "not known".to_string(), source, known: false }

@@ -113,6 +113,14 @@ fn stack(out: &mut String, cluster: &Cluster) {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let _ = write!(out, "<p>goroutine ids {}{more}</p>", shown.join(", "));
     }
+    if !cluster.held.is_empty() {
+        out.push_str("<h3>Stored keys of what it waits on</h3><ul>");
+        for held in &cluster.held {
+            let (key, map, name) = (escape(&held.key), escape(&held.map), escape(&held.map_type));
+            let _ = write!(out, "<li><code>{key}</code> in <code>{map}</code> <small>{name}</small></li>");
+        }
+        out.push_str("</ul>");
+    }
     if !cluster.labels.is_empty() {
         out.push_str("<p>labels");
         for (key, value, count) in cluster.labels.iter().take(12) {

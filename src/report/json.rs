@@ -15,7 +15,7 @@ pub fn document(evidence: &Evidence) -> Value {
         "verdict": {"text": chain::verdict(evidence), "finding": chain::finding(evidence), "suspicious": evidence.is_suspicious()},
         "inputs": evidence.inputs.iter().map(|input| json!({
             "id": input.id,
-            "kind": if input.is_trace { "trace" } else { "profile" },
+            "kind": input.kind.name(),
             "name": input.name,
             "format": input.format,
             "goroutines": input.goroutines,
@@ -71,6 +71,9 @@ fn cluster(cluster: &Cluster) -> Value {
         "score": score(&cluster.score),
         "class": cluster.class.name(),
         "confidence": cluster.confidence.name(),
+        "sites": cluster.sites.iter().map(|site| json!({"call": site.call, "line": site.at.as_ref().map(|at| at.line), "map_type": site.map_type,
+            "link": if site.same_function { "same_func" } else { "caller" }})).collect::<Vec<_>>(),
+        "held_by": cluster.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type})).collect::<Vec<_>>(),
         "strongest": cluster.strongest,
     })
 }
@@ -92,7 +95,8 @@ fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
         "cluster": evidence.clusters.get(goroutine.cluster).map(|cluster| &cluster.id),
         "joined_by": goroutine.link.name(),
         "sources": sources,
-        "blocked_on": evidence.clusters.get(goroutine.cluster).filter(|c| c.nil_channel).map(|_| json!({"kind": "nil_chan"})),
+        "g": goroutine.memory.as_ref().map(|memory| format!("{:#x}", memory.g)),
+        "blocked_on": blocked_on(evidence, goroutine),
         "windows": goroutine.windows.iter().map(|window| json!({
             "lookup": window.lookup,
             "function": window.function,
@@ -108,6 +112,21 @@ fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
         "conflicts": goroutine.conflicts,
         "confidence": goroutine.confidence.name(),
     })
+}
+
+fn blocked_on(evidence: &Evidence, goroutine: &Goroutine) -> Value {
+    let memory = goroutine.memory.as_ref();
+    if let Some((memory, (kind, addresses))) = memory.and_then(|memory| Some((memory, memory.blocked_on.as_ref()?))) {
+        let held = memory.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type}));
+        let addresses: Vec<String> = addresses.iter().map(|at| format!("{at:#x}")).collect();
+        return json!({"kind": kind, "addr": addresses.first(), "addrs": addresses, "held_by": held.collect::<Vec<_>>()});
+    }
+    let nil = evidence.clusters.get(goroutine.cluster).is_some_and(|cluster| cluster.nil_channel);
+    if nil {
+        json!({"kind": "nil_chan", "addr": null, "held_by": []})
+    } else {
+        Value::Null
+    }
 }
 
 fn in_trace(told: &InTrace) -> Value {

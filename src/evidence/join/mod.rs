@@ -17,8 +17,8 @@ use super::trace::{self, GoState, StackRef, Trace};
 use super::EvidenceFile;
 use crate::{Error, Result};
 pub use record::{
-    Alignment, Cluster, Confidence, Evidence, Frame, Goroutine, Heat, InProfile, InTrace, Input, Limit, Link, MapView,
-    NearKey, Site, Span, Window,
+    Alignment, Cluster, Confidence, Evidence, Frame, Goroutine, Heat, Held, InProfile, InTrace, Input, InputKind,
+    Limit, Link, MapView, MemorySite, NearKey, Site, Span, Target, TargetGoroutine, Window,
 };
 use score::{of_cluster, of_goroutine, ClusterFacts, TraceFacts};
 pub use score::{Class, Score, Term};
@@ -26,9 +26,12 @@ pub use score::{Class, Score, Term};
 /// Contradictions listed; the rest is counted.
 const MAX_CONFLICTS: usize = 100;
 
-/// What one profile says of one goroutine.
+/// Map entries named for one cluster.
+const MAX_HELD: usize = 50;
+
+/// What one profile, or memory, says of one goroutine.
 struct Seen {
-    /// Index of the profile.
+    /// Index of the source.
     input: usize,
     state: Text,
     minutes: Option<u64>,
@@ -41,11 +44,11 @@ struct Seen {
 }
 
 /// Joins profiles, in the order in which they were taken, and a trace given by name. Sources of different processes
-/// or builds are refused unless `force`. `map` is the one that the user suspects.
+/// or builds are refused unless `force`. `target` is a core or a live process.
 pub fn join(
     files: &[EvidenceFile],
     trace: Option<(&str, &Trace)>,
-    map: Option<MapView>,
+    target: Option<Target>,
     force: bool,
 ) -> Result<Evidence> {
     let named: Vec<(&str, &[u8])> = files.iter().map(|file| (file.name.as_str(), file.bytes())).collect();
@@ -54,16 +57,22 @@ pub fn join(
     let ordered: Vec<Option<&EvidenceFile>> =
         survey.profiles.iter().map(|summary| files.iter().find(|file| file.name == summary.name)).collect();
     let mut symbols = Symbols::default();
-    let seen = scan_goroutines(&survey, &ordered, &mut symbols)?;
-    let inputs = inputs(&survey, trace);
+    let mut seen = scan_goroutines(&survey, &ordered, &mut symbols)?;
+    if let Some(target) = &target {
+        see_memory(target, survey.profiles.len(), &mut seen, &mut symbols);
+    }
+    let inputs = inputs(&survey, target.as_ref(), trace);
     let conflicts = compare(&inputs, trace.map(|(_, trace)| trace), &seen, &symbols, force)?;
     let profiles: Vec<(&Input, Option<i64>)> =
         inputs.iter().zip(&ordered).map(|(input, file)| (input, file.and_then(|file| file.written))).collect();
     let alignment = align::align(trace.map(|(_, trace)| trace), &profiles);
     let mut joiner = Joiner::new(survey, seen, symbols, trace.map(|(_, trace)| trace));
+    joiner.ids = inputs.iter().map(|input| input.id.clone()).collect();
     joiner.compared = conflicts;
-    joiner.map = map;
     joiner.add_rows();
+    if let Some(target) = target {
+        joiner.add_memory(target);
+    }
     joiner.add_trace();
     Ok(joiner.finish(inputs, alignment))
 }
@@ -99,28 +108,68 @@ fn scan_goroutines(
     Ok(seen)
 }
 
-fn inputs(survey: &Survey, trace: Option<(&str, &Trace)>) -> Vec<Input> {
+/// Adds every goroutine in memory, as source number `input`.
+fn see_memory(target: &Target, input: usize, seen: &mut FxHashMap<u64, Vec<Seen>>, symbols: &mut Symbols) {
+    for goroutine in &target.goroutines {
+        let wrapped = goroutine.start.as_deref().is_some_and(clusters::is_go_wrapper);
+        // Other sources leave the compiler's wrapper of a `go` statement out.
+        let inside = || {
+            let frames = goroutine.frames.iter().map(|frame| frame.function.as_str()).rev();
+            let mut frames = frames.skip_while(|name| *name == "runtime.goexit");
+            frames.next().filter(|name| clusters::is_go_wrapper(name)).and_then(|_| frames.next())
+        };
+        let start = if wrapped { inside() } else { goroutine.start.as_deref().filter(|_| goroutine.goid != 1) };
+        let intern = |symbols: &mut Symbols, text: &str| symbols.intern(text.as_bytes());
+        let one = Seen {
+            input,
+            state: intern(symbols, &goroutine.state),
+            minutes: None,
+            leaked: false,
+            labels: goroutine
+                .labels
+                .iter()
+                .map(|(key, value)| (intern(symbols, key), intern(symbols, value)))
+                .collect(),
+            parent: goroutine.parent,
+            start: start.map(|name| intern(symbols, name)),
+            created_by: goroutine.created_by.as_ref().map(|frame| intern(symbols, &frame.function)),
+        };
+        seen.entry(goroutine.goid).or_default().push(one);
+    }
+}
+
+fn inputs(survey: &Survey, target: Option<&Target>, trace: Option<(&str, &Trace)>) -> Vec<Input> {
     let profiles = survey.profiles.iter().enumerate().map(|(n, summary)| Input {
         id: format!("p{}", n + 1),
         name: summary.name.clone(),
         format: summary.kind.as_str().to_string(),
-        is_trace: false,
+        kind: InputKind::Profile,
         goroutines: summary.held,
         taken: summary.taken,
         truncated: false,
         notes: summary.causes.iter().chain(&summary.notes).cloned().collect(),
     });
+    let memory = target.map(|target| Input {
+        id: "d1".to_string(),
+        name: "core or process".to_string(),
+        format: format!("memory of {}", target.version.as_deref().unwrap_or("an unknown Go")),
+        kind: InputKind::Memory,
+        goroutines: target.goroutines.len() as u64,
+        taken: None,
+        truncated: false,
+        notes: target.notes.iter().chain(&target.limits).cloned().collect(),
+    });
     let trace = trace.map(|(name, trace)| Input {
         id: "t1".to_string(),
         name: name.to_string(),
         format: format!("execution trace, format go 1.{}", trace.version.0),
-        is_trace: true,
+        kind: InputKind::Trace,
         goroutines: trace.counts.goroutines_seen,
         taken: None,
         truncated: trace.incomplete.is_some(),
         notes: trace.notes.clone(),
     });
-    profiles.chain(trace).collect()
+    profiles.chain(memory).chain(trace).collect()
 }
 
 /// Compares every pair of sources; an error where two are not of one process.
@@ -132,7 +181,7 @@ fn compare(
     force: bool,
 ) -> Result<Vec<(Option<u64>, String)>> {
     let mut conflicts = Vec::new();
-    let profiles: Vec<&Input> = inputs.iter().filter(|input| !input.is_trace).collect();
+    let profiles: Vec<&Input> = inputs.iter().filter(|input| input.kind != InputKind::Trace).collect();
     let mut take = |found: same::Comparison, a: &Input, b: &Input| {
         if found.is_foreign() && !force {
             let example = found.conflicts.first().map(|(_, sentence)| sentence.as_str()).unwrap_or_default();
@@ -152,7 +201,7 @@ fn compare(
         if let Some(b) = profiles.get(n + 1) {
             take(same::profiles((&a.id, n), (&b.id, n + 1), seen, symbols), a, b)?;
         }
-        if let (Some(trace), Some(b)) = (trace, inputs.iter().find(|input| input.is_trace)) {
+        if let (Some(trace), Some(b)) = (trace, inputs.iter().find(|input| input.kind == InputKind::Trace)) {
             take(same::with_trace((&a.id, n), (&b.id, trace), seen, symbols), a, b)?;
         }
     }
@@ -182,6 +231,11 @@ struct Joiner<'t> {
     /// What single goroutines contradict.
     conflicts: Vec<String>,
     map: Option<MapView>,
+    /// Ids of the inputs.
+    ids: Vec<String>,
+    memory: FxHashMap<u64, TargetGoroutine>,
+    /// Whether memory was read, and whether all its maps were searched.
+    searched: Option<bool>,
 }
 
 /// A cluster while members are still found.
@@ -207,6 +261,9 @@ impl<'t> Joiner<'t> {
             compared: Vec::new(),
             conflicts: Vec::new(),
             map: None,
+            ids: Vec::new(),
+            memory: FxHashMap::default(),
+            searched: None,
         }
     }
 
@@ -260,8 +317,43 @@ impl<'t> Joiner<'t> {
                 score: Score::default(),
                 class: Class::Waiting,
                 confidence: Confidence::Low,
+                sites: Vec::new(),
+                held: Vec::new(),
                 strongest: None,
             },
+        }
+    }
+
+    /// Takes in a core or process: goroutines by id, those that no profile names by stack or on their own.
+    fn add_memory(&mut self, target: Target) {
+        self.map = target.map;
+        self.searched = Some(target.whole_scan && target.maps_scanned > 0);
+        for goroutine in target.goroutines {
+            let goid = goroutine.goid;
+            if let Some(&at) = self.of_goid.get(&goid) {
+                self.mark(at, "d1");
+            } else if goroutine.waits {
+                let frames =
+                    self.normalised(goroutine.frames.iter().map(|f| (f.function.as_str(), f.file.as_str(), f.line)));
+                let (at, _) = self.place(goid, goroutine.state.clone(), "memory", frames, goroutine.created_by.clone());
+                self.of_goid.insert(goid, at);
+                self.mark(at, "d1");
+            }
+            self.memory.insert(goid, goroutine);
+        }
+        let memory = &self.memory;
+        for draft in &mut self.clusters {
+            let cluster = &mut draft.cluster;
+            for goroutine in cluster.goids.iter().filter_map(|goid| memory.get(goid)) {
+                if cluster.sites.is_empty() {
+                    cluster.sites.clone_from(&goroutine.sites);
+                }
+                for held in &goroutine.held {
+                    if cluster.held.len() < MAX_HELD && !cluster.held.contains(held) {
+                        cluster.held.push(held.clone());
+                    }
+                }
+            }
         }
     }
 
@@ -272,17 +364,21 @@ impl<'t> Joiner<'t> {
             for goroutine in trace.goroutines.values().filter(|goroutine| goroutine.ended.is_none()) {
                 if let Some(&at) = self.of_goid.get(&goroutine.goid) {
                     links.insert(goroutine.goid, Link::Id);
-                    self.mark_trace(at);
+                    self.mark(at, "t1");
                 } else if goroutine.state() == GoState::Waiting {
-                    let (at, link) = self.place(trace, goroutine);
+                    let (at, link) = self.place_traced(trace, goroutine);
                     links.insert(goroutine.goid, link);
                     self.of_goid.insert(goroutine.goid, at);
-                    self.mark_trace(at);
+                    self.mark(at, "t1");
                 }
             }
         }
         for draft in &mut self.clusters {
-            draft.base = base_score(draft, self.map.as_ref());
+            let members = draft.cluster.goids.iter().filter_map(|goid| self.memory.get(goid));
+            let waits_on_object =
+                members.into_iter().any(|g| g.blocked_on.as_ref().is_some_and(|(_, at)| !at.is_empty()));
+            let in_no_map = self.searched == Some(true) && waits_on_object && draft.cluster.held.is_empty();
+            draft.base = base_score(draft, self.map.as_ref(), in_no_map);
         }
         let mut goids: Vec<(u64, usize)> = self.of_goid.iter().map(|(&goid, &at)| (goid, at)).collect();
         goids.sort_unstable();
@@ -294,30 +390,42 @@ impl<'t> Joiner<'t> {
         }
     }
 
-    fn mark_trace(&mut self, at: usize) {
+    fn mark(&mut self, at: usize, source: &str) {
         if let Some(draft) = self.clusters.get_mut(at) {
-            if draft.cluster.sources.last().is_none_or(|last| last != "t1") {
-                draft.cluster.sources.push("t1".to_string());
+            if draft.cluster.sources.last().is_none_or(|last| last != source) {
+                draft.cluster.sources.push(source.to_string());
             }
         }
     }
 
-    /// The cluster of a waiting goroutine that no profile names.
-    fn place(&mut self, trace: &Trace, goroutine: &trace::Goroutine) -> (usize, Link) {
+    /// The cluster of a waiting goroutine that no other source names.
+    fn place_traced(&mut self, trace: &Trace, goroutine: &trace::Goroutine) -> (usize, Link) {
         let frames = match wait_stack(goroutine) {
             Some(stack) => self.frames(trace, stack),
             None => goroutine.start_function.map_or_else(Vec::new, |id| {
                 vec![Frame { function: trace.text(id).to_string(), file: String::new(), line: 0 }]
             }),
         };
+        let (state, state_source) = trace_state(trace, goroutine);
+        self.place(goroutine.goid, state, state_source, frames, created_by(trace, goroutine))
+    }
+
+    /// The cluster of equal stack of a profile without ids, else one of equal state and stack.
+    fn place(
+        &mut self,
+        goid: u64,
+        state: String,
+        state_source: &'static str,
+        frames: Vec<Frame>,
+        created_by: Option<Frame>,
+    ) -> (usize, Link) {
         let key = stack_key(&frames);
         if let Some(&at) = self.of_stack.get(&key) {
             if let Some(draft) = self.clusters.get_mut(at) {
-                draft.cluster.goids.push(goroutine.goid);
+                draft.cluster.goids.push(goid);
             }
             return (at, Link::Stack);
         }
-        let (state, state_source) = trace_state(trace, goroutine);
         let next = self.clusters.len();
         let at = *self.of_trace.entry((state.clone(), key)).or_insert(next);
         if at == next {
@@ -330,7 +438,7 @@ impl<'t> Joiner<'t> {
                 state,
                 state_source,
                 frames,
-                created_by: created_by(trace, goroutine),
+                created_by,
                 goids: Vec::new(),
                 leaked: 0,
                 minutes: None,
@@ -340,13 +448,15 @@ impl<'t> Joiner<'t> {
                 score: Score::default(),
                 class: Class::Waiting,
                 confidence: Confidence::Low,
+                sites: Vec::new(),
+                held: Vec::new(),
                 strongest: None,
             };
             self.clusters.push(Draft { cluster, growth: None, base: Score::default() });
         }
         if let Some(draft) = self.clusters.get_mut(at) {
             draft.cluster.count += 1;
-            draft.cluster.goids.push(goroutine.goid);
+            draft.cluster.goids.push(goid);
         }
         (at, Link::Alone)
     }
@@ -356,21 +466,24 @@ impl<'t> Joiner<'t> {
         if let Some(known) = self.stacks.get(&stack) {
             return known.clone();
         }
+        let calls = trace.stack(stack).map(|f| (f.function, f.file, u32::try_from(f.line).unwrap_or_default()));
+        let frames = self.normalised(calls);
+        self.stacks.insert(stack, frames.clone());
+        frames
+    }
+
+    /// Calls without the runtime's parking functions and the compiler's wrapper.
+    fn normalised<'f>(&mut self, calls: impl Iterator<Item = (&'f str, &'f str, u32)>) -> Vec<Frame> {
         let symbols = &mut self.survey.symbols;
         let mut ids = Vec::new();
-        for frame in trace.stack(stack) {
-            let function = symbols.intern(frame.function.as_bytes());
-            let file = symbols.intern(frame.file.as_bytes());
-            let line = u32::try_from(frame.line).unwrap_or_default();
+        for (function, file, line) in calls {
+            let (function, file) = (symbols.intern(function.as_bytes()), symbols.intern(file.as_bytes()));
             ids.push(symbols.frame_id(profile::Frame { function, file, line, start_line: 0, offset: None, pc: None }));
         }
         let id: StackId = symbols.stack_id(&ids);
         let sites = clusters::normalise(symbols, id);
         let text = |id: Text| symbols.text(id).to_string();
-        let frames: Vec<Frame> =
-            sites.iter().map(|s| Frame { function: text(s.function), file: text(s.file), line: s.line }).collect();
-        self.stacks.insert(stack, frames.clone());
-        frames
+        sites.iter().map(|s| Frame { function: text(s.function), file: text(s.file), line: s.line }).collect()
     }
 
     fn record(&mut self, goid: u64, at: usize, link: Link) -> Option<Goroutine> {
@@ -395,8 +508,10 @@ impl<'t> Joiner<'t> {
         profiles.sort_by_key(|one| one.input);
         let mut conflicts: Vec<String> =
             self.compared.iter().filter(|(of, _)| *of == Some(goid)).map(|(_, sentence)| sentence.clone()).collect();
-        let contradiction =
-            profiles.last().zip(traced).and_then(|(ours, (trace, theirs))| contradiction(ours, trace, theirs));
+        let contradiction = profiles
+            .last()
+            .zip(traced)
+            .and_then(|(ours, (trace, theirs))| contradiction(ours, self.id(ours.input), trace, theirs));
         if let Some(sentence) = contradiction {
             self.conflicts.push(sentence.clone());
             conflicts.push(sentence);
@@ -415,11 +530,27 @@ impl<'t> Joiner<'t> {
             }
             _ => base,
         };
-        let sources = usize::from(!profiles.is_empty() || link == Link::Stack)
-            + usize::from(in_trace.is_some())
-            + usize::from(leaked);
+        let in_memory = self.memory.contains_key(&goid);
+        let in_profile = profiles.len() > usize::from(in_memory) || link == Link::Stack;
+        let sources = [in_profile, in_memory, in_trace.is_some(), leaked].into_iter().filter(|&told| told).count();
         let confidence = confidence(sources, conflicts.is_empty());
-        Some(Goroutine { goid, cluster: at, link, profiles, trace: in_trace, windows, score, conflicts, confidence })
+        let memory = self.memory.get(&goid).cloned();
+        Some(Goroutine {
+            goid,
+            cluster: at,
+            link,
+            profiles,
+            trace: in_trace,
+            memory,
+            windows,
+            score,
+            conflicts,
+            confidence,
+        })
+    }
+
+    fn id(&self, input: usize) -> &str {
+        self.ids.get(input).map_or("", |id| id)
     }
 
     fn in_trace(&mut self, trace: &Trace, goroutine: &trace::Goroutine) -> InTrace {
@@ -493,7 +624,7 @@ fn stack_key(frames: &[Frame]) -> StackKey {
     frames.iter().map(|frame| (clusters::without_type_arguments(&frame.function).into_owned(), frame.line)).collect()
 }
 
-fn base_score(draft: &Draft, map: Option<&MapView>) -> Score {
+fn base_score(draft: &Draft, map: Option<&MapView>, in_no_map: bool) -> Score {
     let cluster = &draft.cluster;
     let functions: Vec<&str> = cluster.frames.iter().map(|frame| frame.function.as_str()).collect();
     let near = map.and_then(|map| map.missed_channel().map(|missed| (map, missed)));
@@ -503,6 +634,10 @@ fn base_score(draft: &Draft, map: Option<&MapView>) -> Score {
     });
     of_cluster(&ClusterFacts {
         near,
+        held: cluster.held.first(),
+        in_no_map,
+        odd_key: cluster.held.iter().find(|held| score::is_odd(&held.key)),
+        site: cluster.sites.iter().max_by_key(|site| site.same_function),
         nil_channel: cluster.nil_channel,
         state: &cluster.state,
         leaked: cluster.leaked,
@@ -568,8 +703,8 @@ fn coarse(state: &str) -> Option<&'static str> {
 }
 
 /// Where the last profile and the trace do not fit together.
-fn contradiction(ours: &InProfile, trace: &Trace, theirs: &trace::Goroutine) -> Option<String> {
-    let (goid, id) = (theirs.goid, format!("p{}", ours.input + 1));
+fn contradiction(ours: &InProfile, id: &str, trace: &Trace, theirs: &trace::Goroutine) -> Option<String> {
+    let goid = theirs.goid;
     let expected = coarse(&ours.state)?;
     if theirs.ended.is_some() {
         return Some(format!(
@@ -627,8 +762,13 @@ fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapVi
     let mut limits = Vec::new();
     let mut add = |what, reason: &str| limits.push(Limit { what, reason: reason.to_string() });
     match map {
+        None if inputs.iter().any(|input| input.kind == InputKind::Memory) => {
+            add("keys", "the key that was looked up is not read from frames; only stored keys are named")
+        }
         None => add("keys", "no core or process was read: which map and which key are not known"),
-        Some(map) if map.key.is_none() => add("keys", "no --key was given: which key was looked up is not known"),
+        Some(map) if map.key.is_none() => {
+            add("keys", "no --key was given: which key was looked up is not known; only stored keys are named")
+        }
         Some(_) => add("keys", "map and key are the user's: that these goroutines looked it up there is not proven"),
     }
     match trace {
@@ -640,7 +780,7 @@ fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapVi
         }
         Some(_) => {}
     }
-    if inputs.iter().all(|input| input.is_trace) {
+    if inputs.iter().all(|input| input.kind == InputKind::Trace) {
         add("wait_reasons", "no profile was given: wait reasons are the trace's coarser ones");
     } else if !ids {
         add("goroutine_ids", "the profiles have no goroutine ids (take debug=2): joined by stack, as groups");

@@ -11,15 +11,35 @@ pub struct Frame {
     pub line: u32,
 }
 
-/// A file that took part.
+/// What an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    Profile,
+    /// A core or a live process.
+    Memory,
+    Trace,
+}
+
+impl InputKind {
+    /// A word for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputKind::Profile => "profile",
+            InputKind::Memory => "memory",
+            InputKind::Trace => "trace",
+        }
+    }
+}
+
+/// A source that took part.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// `p1`, `p2`, …, `t1`: what the rest of the record calls it.
+    /// `p1`, `p2`, …, `d1` for memory, `t1` for the trace: what the rest of the record calls it.
     pub id: String,
     pub name: String,
     /// `goroutine stacks (debug=2)`, `execution trace, format go 1.26`, …
     pub format: String,
-    pub is_trace: bool,
+    pub kind: InputKind,
     /// Goroutines in it.
     pub goroutines: u64,
     /// When it was taken, ns since 1970, where the file itself says.
@@ -152,6 +172,7 @@ pub struct Goroutine {
     pub link: Link,
     pub profiles: Vec<InProfile>,
     pub trace: Option<InTrace>,
+    pub memory: Option<TargetGoroutine>,
     pub windows: Vec<Window>,
     pub score: Score,
     pub conflicts: Vec<String>,
@@ -206,6 +227,10 @@ pub struct Cluster {
     pub score: Score,
     pub class: Class,
     pub confidence: Confidence,
+    /// Map operations in the code before the wait.
+    pub sites: Vec<MemorySite>,
+    /// Map entries that hold what its goroutines wait on, each once.
+    pub held: Vec<Held>,
     /// The goroutine that the score is of, where there is one.
     pub strongest: Option<u64>,
 }
@@ -301,4 +326,65 @@ impl MapView {
         let channels = ["]chan ", "]<-chan ", "]chan<- "].iter().any(|elem| self.type_name.contains(elem));
         Some((self.key.as_deref().filter(|_| misses && channels)?, self.near.first()?))
     }
+}
+
+/// A core or a process, as far as the join needs it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// `go1.27.3`.
+    pub version: Option<String>,
+    /// Maps in which the objects waited on were looked for, and whether nothing was left out.
+    pub maps_scanned: u64,
+    pub whole_scan: bool,
+    /// Without the runtime's own.
+    pub goroutines: Vec<TargetGoroutine>,
+    /// The map to draw.
+    pub map: Option<MapView>,
+    /// What could not be read.
+    pub limits: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+/// One goroutine in memory.
+#[derive(Debug, Clone)]
+pub struct TargetGoroutine {
+    pub goid: u64,
+    /// Address of its `runtime.g`.
+    pub g: u64,
+    /// Wait reason, else status.
+    pub state: String,
+    /// Whether it is parked.
+    pub waits: bool,
+    /// Kind and addresses of what it waits on.
+    pub blocked_on: Option<(&'static str, Vec<u64>)>,
+    /// Map entries that hold it.
+    pub held: Vec<Held>,
+    pub sites: Vec<MemorySite>,
+    pub start: Option<String>,
+    pub created_by: Option<Frame>,
+    pub parent: Option<u64>,
+    pub labels: Vec<(String, String)>,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// A map entry that holds what a goroutine waits on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// How the map is reached.
+    pub map: String,
+    pub map_type: String,
+    /// As a Go literal.
+    pub key: String,
+}
+
+/// A map operation in the machine code before the wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemorySite {
+    /// The runtime function called.
+    pub call: String,
+    pub at: Option<Frame>,
+    pub map_type: Option<String>,
+    /// In the function that waits, not in a caller.
+    pub same_function: bool,
 }

@@ -73,6 +73,13 @@ pub struct ClusterFacts<'a> {
     /// From the first profile to the last, where it grew and never shrank.
     pub growth: Option<u64>,
     pub minutes: Option<u64>,
+    /// A map entry that holds what the goroutines wait on, or that all maps were searched and none does.
+    pub held: Option<&'a super::Held>,
+    pub in_no_map: bool,
+    /// An entry whose key many lookups miss.
+    pub odd_key: Option<&'a super::Held>,
+    /// A map operation in the code before the wait.
+    pub site: Option<&'a super::MemorySite>,
     /// How the key that the user gave misses a stored one, in words.
     pub near: Option<String>,
     /// Functions, innermost first.
@@ -97,6 +104,27 @@ pub fn of_cluster(facts: &ClusterFacts<'_>) -> Score {
     if let Some(points) = facts.minutes.and_then(|minutes| step(minutes, [1, 10, 60])) {
         let minutes = facts.minutes.unwrap_or_default();
         score.add("block_age", points, format!("waits for {minutes} minutes or more, as the garbage collector saw it"));
+    }
+    match facts.site {
+        Some(site) if site.same_function => {
+            score.add("map_site", 8, format!("the function that waits calls {} before", site.call))
+        }
+        Some(site) => {
+            score.add("map_site", 3, format!("a caller of the function that waits calls {} before", site.call))
+        }
+        None => {}
+    }
+    if let Some(held) = facts.held {
+        score.add("object_in_map", 10, format!("what it waits on is in {}, under the key {}", held.map, held.key));
+    } else if facts.in_no_map {
+        score.add("object_in_no_map", 5, "what it waits on is in no map that package variables lead to");
+    }
+    if let Some(odd) = facts.odd_key {
+        let (points, why) = match odd.key.as_str() {
+            "NaN" => (25, "which no lookup finds"),
+            _ => (12, "with white space around it, which a trimmed key misses"),
+        };
+        score.add("odd_key", points, format!("{} holds the key {}, {why}", odd.map, odd.key));
     }
     if let Some(near) = &facts.near {
         score.add("near_miss", 12, near.clone());
@@ -132,7 +160,8 @@ pub fn of_goroutine(cluster: &Score, facts: &TraceFacts) -> Score {
             score.add("block_age", points, format!("waits for {minutes} minutes in the trace"));
         }
     }
-    match facts.site {
+    // The code before the wait may have told already.
+    match facts.site.filter(|_| !cluster.terms.iter().any(|term| term.id == "map_site")) {
         Some(super::Site::SameFunction) => {
             score.add("map_site", 8, "a CPU sample shows a map lookup in the function that then waits")
         }
@@ -155,6 +184,12 @@ pub fn of_goroutine(cluster: &Score, facts: &TraceFacts) -> Score {
 fn step(value: u64, steps: [u64; 3]) -> Option<i32> {
     let reached = steps.iter().filter(|&&at| value >= at).count();
     (reached > 0).then_some(reached as i32 * 5)
+}
+
+/// Whether lookups miss this stored key easily: NaN, or a quoted key with white space around it.
+pub fn is_odd(key: &str) -> bool {
+    let text = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+    key == "NaN" || text.is_some_and(|text| text.trim() != text)
 }
 
 /// Why a wait is one that healthy programs have.
@@ -187,6 +222,10 @@ mod tests {
             count: 8,
             growth: None,
             minutes: None,
+            held: None,
+            in_no_map: false,
+            odd_key: None,
+            site: None,
             near: None,
             functions,
         }
