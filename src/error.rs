@@ -26,6 +26,9 @@ pub enum Error {
     /// The user's expression, key literal or option makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A profile or trace is not one, or two of them do not belong together.
+    #[error("{0}")]
+    Evidence(String),
     /// Output could not be written.
     #[error("cannot write {path}: {reason}")]
     Output { path: String, reason: String },

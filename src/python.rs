@@ -1,8 +1,11 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
-use crate::answer::{self, Format, KeyInput, ListOptions, PrintOptions, Show, SortBy};
+use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy};
 use crate::error::Watch;
+use crate::evidence::join::Target;
+use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
 use crate::memory::{DebuggerMemory, Memory};
+use crate::report::{self, Form};
 use crate::session::{MapRef, Session};
 use crate::value::Options;
 use crate::{expression::Location, Error};
@@ -423,6 +426,25 @@ impl PySession {
         })
     }
 
+    /// The goroutines for a join, and a map to draw, with a key looked up in it if one is given.
+    #[pyo3(signature = (*, map=None, name=String::new(), key=None, progress=None))]
+    fn goroutine_evidence(
+        &self,
+        py: Python<'_>,
+        map: Option<&PyMap>,
+        name: String,
+        key: Option<String>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<PyTarget> {
+        let (session, map, watch) = (Shared(&self.session), map.map(|map| map.0), PyWatch::new(progress));
+        let key = key.map(KeyInput::Literal);
+        Ok(PyTarget(guarded(py, || {
+            let session = session.get();
+            let view = map.map(|map| answer::view(session, map, &name, key.as_ref(), &watch)).transpose()?;
+            answer::target(session, view, &watch)
+        })?))
+    }
+
     /// Looks up one key: (elem type, elem address or None, elem in Go syntax).
     #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None))]
     fn lookup(
@@ -494,6 +516,65 @@ impl PySession {
             out.write_all(&text).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
         })
     }
+
+    /// Shows goroutines.
+    #[pyo3(signature = (*, state, func, on, label, group, stack, json, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn goroutines(
+        &self,
+        py: Python<'_>,
+        state: Option<String>,
+        func: Option<String>,
+        on: Option<u64>,
+        label: Option<String>,
+        group: bool,
+        stack: bool,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?.run(py, move |watch, out| {
+            let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
+            let func = func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
+            let label = label.map(|label| answer::parse_label(&label)).transpose()?;
+            let options = GoroutineOptions { state, func, on, label, group, stack, json, goid: None };
+            answer::goroutines(session.get(), &options, watch, out)
+        })
+    }
+
+    /// Shows clusters of stuck goroutines; returns whether one is worse than waiting.
+    #[pyo3(signature = (*, all, json, write, output, progress))]
+    fn leaks(
+        &self,
+        py: Python<'_>,
+        all: bool,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::leaks(session.get(), all, json, watch, out))
+    }
+
+    /// Explains one goroutine.
+    #[pyo3(signature = (goid, *, json, write, output, progress))]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        goid: u64,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let session = Shared(&self.session);
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::explain(session.get(), goid, json, watch, out))
+    }
 }
 
 /// A session borrowed by the one thread that made it, while Python's lock is free.
@@ -534,12 +615,116 @@ fn show(json: bool, colour: bool, depth: usize, string_limit: usize, elements_li
     Show { json, colour, values: Options { depth, string_limit, elements_limit } }
 }
 
+/// Clusters of goroutine profiles and tracebacks, and what grows over several.
+#[pyfunction]
+#[pyo3(signature = (files, *, json, write, output, progress))]
+fn profile(
+    py: Python<'_>,
+    files: Vec<PathBuf>,
+    json: bool,
+    write: Py<PyAny>,
+    output: Option<PathBuf>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let files = guarded(py, || files.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>())?;
+    Output::open(write, output, progress)?.run(py, move |_, out| {
+        let named: Vec<(&str, &[u8])> = files.iter().map(|file| (file.name.as_str(), file.bytes())).collect();
+        let mut text = profile_report(&named, json).map_err(|e| Error::Evidence(e.to_string()))?;
+        if json {
+            text.push('\n');
+        }
+        write_all(out, &text)
+    })
+}
+
+/// One goroutine's states over the time of an execution trace.
+#[pyfunction]
+#[pyo3(signature = (goid, *, trace, width, colour, json, write, output, progress))]
+#[allow(clippy::too_many_arguments)]
+fn timeline(
+    py: Python<'_>,
+    goid: u64,
+    trace: PathBuf,
+    width: usize,
+    colour: bool,
+    json: bool,
+    write: Py<PyAny>,
+    output: Option<PathBuf>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let read = guarded(py, || trace::parse_file(&trace, &trace::Options::focused(goid)).map_err(|e| named(&trace, e)))?;
+    Output::open(write, output, progress)?.run(py, move |_, out| {
+        let unknown = || Error::Evidence(trace::timeline(&read, goid, width, false).trim_end().to_string());
+        match json {
+            true => {
+                let document = trace::timeline_json(&read, goid).ok_or_else(unknown)?;
+                write_all(out, &format!("{document}\n"))
+            }
+            false if read.goroutines.contains_key(&goid) => {
+                write_all(out, &trace::timeline(&read, goid, width, colour))
+            }
+            false => Err(unknown()),
+        }
+    })
+}
+
+/// Profiles and a trace joined by goroutine, in the form asked for; returns whether a leak is suspected.
+#[pyfunction]
+#[pyo3(signature = (*, profiles, trace, target, force, form, colour, write, output, progress))]
+#[allow(clippy::too_many_arguments)]
+fn evidence(
+    py: Python<'_>,
+    profiles: Vec<PathBuf>,
+    trace: Option<PathBuf>,
+    target: Option<&PyTarget>,
+    force: bool,
+    form: &str,
+    colour: bool,
+    write: Py<PyAny>,
+    output: Option<PathBuf>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<bool> {
+    let form = Form::of(form)?;
+    let target = target.map(|target| target.0.clone());
+    let (text, suspected) = guarded(py, || {
+        let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
+        let read = match &trace {
+            Some(path) => Some(trace::parse_file(path, &trace::Options::default()).map_err(|e| named(path, e))?),
+            None => None,
+        };
+        let traced = trace.as_ref().zip(read.as_ref()).map(|(path, read)| (path.display().to_string(), read));
+        let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), target, force)?;
+        Ok((report::render(&found, form, colour), found.is_suspicious()))
+    })?;
+    Output::open(write, output, progress)?.run(py, move |_, out| write_all(out, &text))?;
+    Ok(suspected)
+}
+
+fn named(path: &Path, error: trace::TraceError) -> Error {
+    match error {
+        error @ trace::TraceError::File { .. } => Error::Evidence(error.to_string()),
+        error => Error::Evidence(format!("{}: {error}", path.display())),
+    }
+}
+
+fn write_all(out: &mut dyn Write, text: &str) -> crate::Result<()> {
+    out.write_all(text.as_bytes()).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
+}
+
+/// The goroutines of a core or process, for a join.
+#[pyclass(name = "Target", frozen)]
+struct PyTarget(Target);
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // A panic is reported as an error; its default message would land in the user's session.
     std::panic::set_hook(Box::new(|_| {}));
     module.add_class::<PySession>()?;
     module.add_class::<PyMap>()?;
+    module.add_class::<PyTarget>()?;
+    module.add_function(wrap_pyfunction!(profile, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline, module)?)?;
+    module.add_function(wrap_pyfunction!(evidence, module)?)?;
     module.add("Error", module.py().get_type::<PyError>())?;
     Ok(())
 }

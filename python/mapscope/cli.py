@@ -10,6 +10,7 @@ from mapscope._native import Error
 USAGE = """\
 usage: mapscope --core EXE CORE VERB [MAP] [OPTIONS]
        mapscope --pid PID [--exe EXE] [--no-stop] VERB [MAP] [OPTIONS]
+       mapscope profile FILE... | timeline GOID --trace FILE | evidence --profile FILE --trace FILE
        mapscope gdbinit            print the path of the file to source in gdb
        mapscope help [VERB]
 
@@ -30,6 +31,9 @@ class CliFront(commands.Front):
             for note in self._session.notes():
                 print("mapscope: " + note, file=sys.stderr)
         return self._session
+
+    def has_target(self):
+        return self._open is not _no_target
 
     def colour(self):
         return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

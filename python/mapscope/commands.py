@@ -4,6 +4,8 @@ A front end (gdb, lldb, the command line) derives from Front and hands each comm
 """
 
 import argparse
+import os
+import shutil
 import sys
 
 from mapscope import _native
@@ -26,6 +28,10 @@ class Front:
         """The native session on the current target."""
         raise NotImplementedError
 
+    def has_target(self):
+        """Whether there is a core or a process to read."""
+        return False
+
     def locate(self, expression):
         """The map that an expression of this debugger leads to, as a native MapRef."""
         return self.session().resolve(expression)
@@ -41,6 +47,10 @@ class Front:
     def colour(self):
         """Whether the terminal takes ANSI colour."""
         return False
+
+    def width(self):
+        """Columns of the terminal."""
+        return shutil.get_terminal_size().columns
 
     def progress(self):
         """A callable (done, total) for long work, or None."""
@@ -162,8 +172,12 @@ def show_options(front, args):
         depth=settings["depth"],
         string_limit=0 if json else settings["string-limit"],
         elements_limit=0 if json else settings["elements-limit"],
-        colour=bool(settings["style"]) and not json and not args.output and front.colour(),
+        colour=_coloured(front, args),
     )
+
+
+def _coloured(front, args):
+    return bool(front.settings["style"]) and not args.json and not args.output and front.colour()
 
 
 def output(front, args):
@@ -259,6 +273,54 @@ def _run_check(front, args):
     return int(front.session().check(found, name=args.map or "", json=args.json, **output(front, args)))
 
 
+def _profile_options(parser):
+    parser.add_argument("files", metavar="FILE", nargs="+", help="goroutine profiles or tracebacks, in the order they were taken")
+
+
+def _run_profile(front, args):
+    _native.profile([unquote(name) for name in args.files], json=args.json, **output(front, args))
+
+
+def _timeline_options(parser):
+    parser.add_argument("goid", metavar="GOID", type=_count, help="the goroutine's id")
+    parser.add_argument("--trace", metavar="FILE", required=True, help="an execution trace of Go 1.22 or later")
+
+
+def _run_timeline(front, args):
+    _native.timeline(
+        args.goid, trace=unquote(args.trace), width=front.width(), colour=_coloured(front, args), json=args.json,
+        **output(front, args))
+
+
+def _evidence_options(parser):
+    parser.add_argument("--profile", metavar="FILE", action="append", default=[], dest="profiles",
+                        help="a goroutine profile or traceback; several in the order they were taken")
+    parser.add_argument("--trace", metavar="FILE", help="an execution trace of Go 1.22 or later")
+    parser.add_argument("--map", metavar="MAP", help="the map of the target to draw (default: the one behind most waits)")
+    parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, if MAP is an address")
+    parser.add_argument("--key", metavar="KEY", help="the key that was looked up in MAP, as a Go literal")
+    parser.add_argument("--force", action="store_true", help="join files that seem to be of different processes or builds")
+
+
+def _run_evidence(front, args):
+    if not args.profiles and not args.trace and not front.has_target():
+        raise UsageError("give --profile FILE, --trace FILE, or a core or process; any of them together")
+    if args.map is None and (args.key or args.type):
+        raise UsageError("--key and --type go with --map MAP")
+    target = None
+    if args.map is not None:
+        target = front.session().goroutine_evidence(
+            map=find_map(front, args), name=args.map, key=args.key, progress=front.progress())
+    elif front.has_target():
+        target = front.session().goroutine_evidence(progress=front.progress())
+    path = unquote(args.output)
+    ending = os.path.splitext(path or "")[1].lower()
+    form = "json" if args.json else {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}.get(ending, "text")
+    _native.evidence(
+        profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), target=target, force=args.force,
+        form=form, colour=_coloured(front, args), **output(front, args))
+
+
 def _list_options(parser):
     parser.add_argument("--sort", choices=["bytes", "count"], default="bytes", help="largest first (default: bytes)")
     parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE")
@@ -270,6 +332,41 @@ def _run_list(front, args):
     limit = front.settings["limit"] if args.limit is None else args.limit
     front.session().list(by_count=args.sort == "count", type_name=unquote(args.type), min_bytes=args.min_bytes,
                          limit=0 if args.json and args.limit is None else limit, json=args.json, **output(front, args))
+
+
+def _address(text):
+    return int(text, 0)
+
+
+def _goroutines_options(parser):
+    parser.add_argument("--state", metavar="S", help="only in this state: a status or wait reason, or its start")
+    parser.add_argument("--func", metavar="RE", help="only with a function on the stack that matches")
+    parser.add_argument("--on", metavar="ADDR", type=_address, help="only those that wait on the object at this address")
+    parser.add_argument("--label", metavar="K=V", help="only with this pprof label")
+    parser.add_argument("--group", action="store_true", help="alike ones together: same state, same stack")
+    parser.add_argument("--stack", action="store_true", help="with stacks")
+
+
+def _run_goroutines(front, args):
+    front.session().goroutines(
+        state=unquote(args.state), func=unquote(args.func), on=args.on, label=unquote(args.label),
+        group=args.group, stack=args.stack, json=args.json, **output(front, args))
+
+
+def _leaks_options(parser):
+    parser.add_argument("--all", action="store_true", help="known idle patterns too")
+
+
+def _run_leaks(front, args):
+    return int(front.session().leaks(all=args.all, json=args.json, **output(front, args)))
+
+
+def _explain_options(parser):
+    parser.add_argument("goid", metavar="GOID", type=_count, help="a goroutine ID")
+
+
+def _run_explain(front, args):
+    front.session().explain(args.goid, json=args.json, **output(front, args))
 
 
 VERBS = [
@@ -316,6 +413,42 @@ examples:
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:
   gomap export main.cache cache.jsonl""", _export_options, _run_export),
+    Verb("profile", "Group goroutines by state and stack, and show what grows over several profiles.", """\
+Reads debug=0, debug=1 and debug=2 goroutine profiles, goroutineleak profiles, and the tracebacks of panics
+and SIGQUIT, also out of logs. Needs no target.
+
+examples:
+  gomap profile goroutine.txt
+  gomap profile before.pb.gz after.pb.gz --json""", _profile_options, _run_profile, takes_map=False),
+    Verb("timeline", "Draw one goroutine's states over the time of an execution trace.", """\
+Needs no target.
+
+example:
+  gomap timeline 21 --trace trace.out""", _timeline_options, _run_timeline, takes_map=False),
+    Verb("evidence", "Join profiles and a trace by goroutine: who is stuck, since when, after which map lookup.", """\
+The ending of -o FILE decides the form: .html (one self-contained file), .md, .json; text otherwise.
+Needs no target; with one, its goroutines are joined too, with the map entries behind their waits. --key is looked
+up in --map and set beside the stored keys that are like it.
+
+examples:
+  gomap evidence --profile stacks.txt --trace trace.out
+  gomap evidence --profile early.txt --profile late.txt -o report.html
+  gomap evidence --profile stacks.txt --map main.subs --key '"order-A"' -o report.html""",
+         _evidence_options, _run_evidence, takes_map=False),
+    Verb("goroutines", "List goroutines: state, what each waits on, stack.", """\
+examples:
+  gomap goroutines
+  gomap goroutines --state 'chan receive' --stack
+  gomap goroutines --group
+  gomap goroutines --on 0xc00010a000""", _goroutines_options, _run_goroutines, takes_map=False),
+    Verb("leaks", "Show clusters of stuck goroutines, scored, with the map key behind each where one is found.", """\
+Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect.
+
+example:
+  gomap leaks""", _leaks_options, _run_leaks, takes_map=False),
+    Verb("explain", "Explain one goroutine: what it waits on, which map entry holds that, who could wake it.", """\
+example:
+  gomap explain 21""", _explain_options, _run_explain, takes_map=False),
 ]
 
 BY_NAME = {verb.name: verb for verb in VERBS}

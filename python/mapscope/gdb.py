@@ -43,6 +43,9 @@ class GdbFront(commands.Front):
                 sys.stderr.write("mapscope: %s\n" % note)
         return self._session
 
+    def has_target(self):
+        return bool(gdb.selected_inferior().pid)
+
     def locate(self, expression):
         if not _names_local(expression) and "$" not in expression:
             try:

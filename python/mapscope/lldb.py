@@ -16,6 +16,10 @@ class LldbFront(commands.Front):
     def __init__(self):
         self._session, self._key, self.text = None, None, []
 
+    def has_target(self):
+        process = _debugger().GetSelectedTarget().GetProcess()
+        return process.IsValid() and process.GetState() not in (lldb.eStateExited, lldb.eStateDetached, lldb.eStateUnloaded)
+
     def session(self):
         target = _debugger().GetSelectedTarget()
         process = target.GetProcess()

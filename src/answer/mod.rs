@@ -5,9 +5,13 @@ mod buckets;
 mod check;
 mod export;
 mod get;
+mod goroutines;
+mod leaks;
 mod list;
 mod print;
 mod stats;
+mod target;
+mod view;
 mod why;
 
 pub use background::write_behind;
@@ -15,9 +19,13 @@ pub use buckets::buckets;
 pub use check::{check, check_all};
 pub use export::{export, Format};
 pub use get::{get, look_up, FoundElem, KeyInput};
+pub use goroutines::{goroutines, parse_label, GoroutineOptions};
+pub use leaks::{explain, leaks};
 pub use list::{list, ListOptions};
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use stats::stats;
+pub use target::target;
+pub use view::view;
 pub use why::why;
 
 use crate::error::Watch;

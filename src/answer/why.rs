@@ -17,12 +17,12 @@ use std::io::Write;
 const NEAR: usize = 8;
 
 /// Everything that is known about one lookup.
-struct Inquiry {
+pub(super) struct Inquiry {
     lookup: Lookup,
     /// An equal key that lies off the path of its hash.
     stray: Option<Found>,
-    near: Vec<Near>,
-    verdict: &'static str,
+    pub(super) near: Vec<Near>,
+    pub(super) verdict: &'static str,
 }
 
 /// Explains the lookup of one key.
@@ -58,7 +58,13 @@ pub fn why(
     out.write_all(answer.as_bytes()).map_err(write_error)
 }
 
-fn inquire(map: &GoMap<'_>, keys: &Keys<'_>, hasher: &Hasher, key: &[u8], watch: &dyn Watch) -> Result<Inquiry> {
+pub(super) fn inquire(
+    map: &GoMap<'_>,
+    keys: &Keys<'_>,
+    hasher: &Hasher,
+    key: &[u8],
+    watch: &dyn Watch,
+) -> Result<Inquiry> {
     let lookup = map.look_up(hasher, keys, key, watch)?;
     if lookup.found.is_some() {
         return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present" });

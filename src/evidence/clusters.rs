@@ -334,7 +334,7 @@ impl Stacks {
 }
 
 /// The calls that tell one place from another.
-fn normalise(symbols: &Symbols, stack: StackId) -> Vec<Site> {
+pub(super) fn normalise(symbols: &Symbols, stack: StackId) -> Vec<Site> {
     let frames = symbols.stack(stack);
     let name = |n: usize| frames.get(n).map(|&id| symbols.function(id)).unwrap_or_default();
     let mut start = 0;
@@ -363,7 +363,7 @@ fn normalise(symbols: &Symbols, stack: StackId) -> Vec<Site> {
 }
 
 /// `main.F[go.shape.int]` as tracebacks print it: `main.F[...]`.
-fn without_type_arguments(name: &str) -> Cow<'_, str> {
+pub(super) fn without_type_arguments(name: &str) -> Cow<'_, str> {
     match (name.find('['), name.rfind(']')) {
         (Some(open), Some(close)) if open < close => {
             Cow::Owned(format!("{}[...]{}", &name[..open], &name[close + 1..]))
@@ -380,7 +380,7 @@ fn is_parking(function: &str) -> bool {
 }
 
 /// `main.main.gowrap1`.
-fn is_go_wrapper(function: &str) -> bool {
+pub(super) fn is_go_wrapper(function: &str) -> bool {
     let digits = function.trim_end_matches(|c: char| c.is_ascii_digit());
     digits.len() < function.len() && digits.ends_with(".gowrap")
 }

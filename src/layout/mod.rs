@@ -1,6 +1,8 @@
 //! Facts of the Go runtime that no binary states: header offsets, flag bits, control bytes.
 //! Data, not logic; each with the source file and versions it was read from.
 
+pub mod goroutine;
+
 /// `runtime.hmap`, 48 bytes (src/runtime/map.go go1.19 to 1.23, src/runtime/map_noswiss.go go1.24 and 1.25).
 pub mod hmap {
     /// Size in bytes.

@@ -1,0 +1,219 @@
+//! `gomap leaks` and `gomap explain`: clusters of stuck goroutines with their scores, one goroutine in words.
+
+use super::goroutines::{blocked_json, blocked_text, place, user_line};
+use super::{line, write_error};
+use crate::error::Watch;
+use crate::goroutine::holders::Holder;
+use crate::goroutine::leaks::{has_outer_space, leaks as find, Class, Cluster, Leaks, Site};
+use crate::goroutine::{Blocked, Goroutine};
+use crate::session::Session;
+use crate::{Error, Result};
+use serde_json::{json, Value};
+use std::fmt::Write as _;
+use std::io::Write;
+
+/// Shows clusters of stuck goroutines; returns whether one is a likely key mismatch or a leak suspect.
+pub fn leaks(session: &Session, all: bool, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
+    let leaks = find(session, watch)?;
+    let findings = leaks.clusters.iter().any(|cluster| cluster.class != Class::Waiting);
+    if as_json {
+        line(out, &record(session, &leaks, None))?;
+        return Ok(findings);
+    }
+    let mut text = String::new();
+    let shown = |cluster: &&Cluster| all || cluster.idle.is_none();
+    for cluster in leaks.clusters.iter().filter(shown) {
+        text += &cluster_text(&leaks, cluster);
+    }
+    let aside: usize = leaks.clusters.iter().filter(|c| !shown(c)).map(|c| c.members.len()).sum();
+    if aside > 0 {
+        let _ = writeln!(text, "{aside} goroutines in known idle patterns set aside (--all shows them)");
+    }
+    let (maps, entries) = (leaks.holders.maps, leaks.holders.entries);
+    let _ = writeln!(text, "objects waited on were looked for in {entries} entries of {maps} maps");
+    limits(&leaks).iter().for_each(|limit| text += &format!("note: {limit}\n"));
+    out.write_all(text.as_bytes()).map_err(write_error)?;
+    Ok(findings)
+}
+
+/// Explains one goroutine.
+pub fn explain(session: &Session, goid: u64, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
+    let leaks = find(session, watch)?;
+    let goroutine = leaks.goroutines.all.iter().find(|g| g.goid == goid);
+    let goroutine =
+        goroutine.ok_or_else(|| Error::Usage(format!("there is no goroutine {goid}; see gomap goroutines")))?;
+    if as_json {
+        return line(out, &record(session, &leaks, Some(goid)));
+    }
+    out.write_all(story(&leaks, goroutine).as_bytes()).map_err(write_error)
+}
+
+fn limits(leaks: &Leaks) -> Vec<String> {
+    let mut limits = leaks.goroutines.notes.clone();
+    limits.extend(leaks.holders.limits.iter().cloned());
+    limits.push("the time a goroutine has waited is not known without a trace".into());
+    limits.push("the key that was looked up is not read from frames; only stored keys are named".into());
+    limits
+}
+
+fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
+    let members = || cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i));
+    let goids: Vec<String> = members().take(20).map(|g| g.goid.to_string()).collect();
+    let more = if cluster.members.len() > 20 { ", …" } else { "" };
+    let class = cluster.class.name().replace('_', " ");
+    let plural = if cluster.members.len() == 1 { "" } else { "s" };
+    let mut text = format!(
+        "{class}, score {}: {} goroutine{plural} [{}]: {}{more}\n",
+        cluster.score,
+        cluster.members.len(),
+        cluster.state,
+        goids.join(", ")
+    );
+    let terms: Vec<String> =
+        cluster.terms.iter().map(|term| format!("{} {:+}", term.id.replace('_', " "), term.points)).collect();
+    let _ = writeln!(text, "  score: {}", if terms.is_empty() { "nothing counts".into() } else { terms.join(", ") });
+    if let Some(idle) = cluster.idle {
+        let _ = writeln!(text, "  {idle}");
+    }
+    for frame in cluster.frames.iter().take(6) {
+        let _ = writeln!(text, "    {}", place(frame));
+    }
+    if let Some(by) = &cluster.created_by {
+        let _ = writeln!(text, "    created by {by}");
+    }
+    cluster.sites.iter().for_each(|site| text += &site_text(site));
+    let mut held = 0;
+    for goroutine in members() {
+        for holder in leaks.held_by(goroutine) {
+            held += 1;
+            if held <= 8 {
+                let _ = writeln!(text, "  goroutine {}: {}", goroutine.goid, holder_text(holder));
+            }
+        }
+    }
+    if held > 8 {
+        let _ = writeln!(text, "  and {} more", held - 8);
+    }
+    text
+}
+
+fn site_text(site: &Site) -> String {
+    let at = site.line.as_ref().map_or_else(|| format!("{:#x}", site.pc), place);
+    let map = site.map_type.as_ref().map_or(String::new(), |ty| format!(" of a {ty}"));
+    let whose = if site.same_function { "the waiting function" } else { "a caller" };
+    format!("  map operation before the wait, in {whose}: {}{map}, {at}\n", site.call)
+}
+
+fn holder_text(holder: &Holder) -> String {
+    let mut text = format!("what it waits on is stored in {}[{}]", holder.map, holder.key);
+    if holder.key == "NaN" {
+        text += ", a key that no lookup finds and no delete removes";
+    } else if has_outer_space(&holder.key) {
+        text += ", a key with white space around it, which a trimmed key misses";
+    }
+    text
+}
+
+/// One goroutine's chain in plain words.
+fn story(leaks: &Leaks, goroutine: &Goroutine) -> String {
+    let ids = leaks.goroutines.ids();
+    let mut text = format!("goroutine {} is in state {:?}.\n", goroutine.goid, goroutine.state());
+    if let Some(at) = user_line(goroutine) {
+        let _ = writeln!(text, "It is at {}.", place(at));
+    }
+    if let Some(created) = &goroutine.created_at {
+        let _ = writeln!(text, "It was created in {}.", place(created));
+    }
+    if let Some(blocked) = &goroutine.blocked_on {
+        let _ = writeln!(text, "It waits on {}.", blocked_text(blocked, &ids));
+        if matches!(blocked, Blocked::NilChan) {
+            text += "A lookup that misses in a map of channels yields a nil channel.\n";
+        }
+    }
+    for holder in leaks.held_by(goroutine) {
+        let _ = writeln!(text, "{} ({}).", capital(&holder_text(holder)), holder.map_type);
+    }
+    let index = leaks.goroutines.all.iter().position(|g| g.goid == goroutine.goid);
+    let cluster = leaks.clusters.iter().find(|c| index.is_some_and(|i| c.members.contains(&i)));
+    if let Some(cluster) = cluster {
+        cluster.sites.iter().for_each(|site| text += &capital(site_text(site).trim_start()));
+        let others = cluster.members.len() - 1;
+        let class = cluster.class.name().replace('_', " ");
+        let _ = writeln!(
+            text,
+            "{others} other goroutines wait alike; together they are: {class}, score {}.",
+            cluster.score
+        );
+    }
+    goroutine.torn.iter().for_each(|torn| text += &format!("note: {torn}\n"));
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
+}
+
+/// The evidence record, of all goroutines or of one.
+fn record(session: &Session, leaks: &Leaks, only: Option<u64>) -> Value {
+    let ids = leaks.goroutines.ids();
+    let version = session.types.program().version.as_ref().map(|version| version.text.clone());
+    let (mut clusters, mut goroutines) = (Vec::new(), Vec::new());
+    for (i, cluster) in leaks.clusters.iter().enumerate() {
+        let id = format!("c{}", i + 1);
+        let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();
+        let goids: Vec<u64> = members.iter().map(|g| g.goid).collect();
+        if only.is_some_and(|only| !goids.contains(&only)) {
+            continue;
+        }
+        let terms: Vec<Value> = cluster.terms.iter().map(|t| json!({"id": t.id, "points": t.points})).collect();
+        for goroutine in members.iter().filter(|g| only.is_none_or(|only| g.goid == only)) {
+            let mut blocked = goroutine.blocked_on.as_ref().map_or(Value::Null, |b| blocked_json(b, &ids));
+            if !blocked.is_null() {
+                let held: Vec<Value> = leaks
+                    .held_by(goroutine)
+                    .iter()
+                    .map(|h| json!({"map": h.map, "key": h.key, "map_type": &*h.map_type, "map_address": format!("{:#x}", h.address)}))
+                    .collect();
+                blocked["held_by"] = held.into();
+            }
+            goroutines.push(json!({
+                "goid": goroutine.goid, "g": format!("{:#x}", goroutine.g), "cluster": id,
+                "sources": {"d1": {"status": goroutine.status, "waitreason": goroutine.reason.as_deref(),
+                                   "waitsince": goroutine.seen_waiting_since}},
+                "blocked_on": blocked, "lookup": null,
+                "score": {"total": cluster.score, "terms": terms},
+                "conflicts": goroutine.torn, "confidence": "low",
+            }));
+        }
+        let frames: Vec<Value> = cluster
+            .frames
+            .iter()
+            .map(|f| json!({"func": &*f.func, "file": &*f.file, "line": f.line, "inlined": f.inlined}))
+            .collect();
+        let sites: Vec<Value> = cluster
+            .sites
+            .iter()
+            .map(|site| {
+                json!({
+                    "pc": format!("{:#x}", site.pc), "call": site.call, "line": site.line.as_ref().map(|l| l.line),
+                    "map_type": site.map_type.as_deref(), "map": null, "key_expr": null, "ok_used": null,
+                    "link": if site.same_function { "same_func" } else { "caller" },
+                })
+            })
+            .collect();
+        clusters.push(json!({
+            "id": id, "count": goids.len(), "state": cluster.state, "frames": frames,
+            "created_by": cluster.created_by, "goids": goids, "score": cluster.score, "class": cluster.class.name(),
+            "idle": cluster.idle, "terms": terms, "sites": sites,
+        }));
+    }
+    let limits: Vec<Value> =
+        limits(leaks).into_iter().map(|reason| json!({"what": "evidence", "reason": reason})).collect();
+    json!({
+        "schema": "gomap.evidence/1",
+        "inputs": [{"id": "d1", "kind": "memory", "go": version}],
+        "alignment": {"mono_wall": null, "now_mono": null, "warnings": session.notes},
+        "clusters": clusters, "goroutines": goroutines, "limits": limits,
+    })
+}

@@ -1,0 +1,390 @@
+//! What the sources say together, as plain data: `gomap.evidence/1`.
+
+use super::score::{Class, Score};
+
+/// One call of a normalised stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub function: String,
+    pub file: String,
+    /// 0 where unknown.
+    pub line: u32,
+}
+
+/// What an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    Profile,
+    /// A core or a live process.
+    Memory,
+    Trace,
+}
+
+impl InputKind {
+    /// A word for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputKind::Profile => "profile",
+            InputKind::Memory => "memory",
+            InputKind::Trace => "trace",
+        }
+    }
+}
+
+/// A source that took part.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// `p1`, `p2`, …, `d1` for memory, `t1` for the trace: what the rest of the record calls it.
+    pub id: String,
+    pub name: String,
+    /// `goroutine stacks (debug=2)`, `execution trace, format go 1.26`, …
+    pub format: String,
+    pub kind: InputKind,
+    /// Goroutines in it.
+    pub goroutines: u64,
+    /// When it was taken, ns since 1970, where the file itself says.
+    pub taken: Option<i64>,
+    /// Only a part of it could be read.
+    pub truncated: bool,
+    pub notes: Vec<String>,
+}
+
+/// The clocks.
+#[derive(Debug, Clone, Default)]
+pub struct Alignment {
+    /// First and last moment of the trace, ns of trace time.
+    pub window: Option<(i64, i64)>,
+    /// The same on the runtime's monotonic clock, with how far it may be off; ns.
+    pub mono: Option<(i64, i64, u64)>,
+    /// The same on the wall clock, ns since 1970.
+    pub wall: Option<(i64, i64, u64)>,
+    /// How trace time was mapped: `clock_snapshot`, `nanotime`, `none`.
+    pub source: &'static str,
+    pub warnings: Vec<String>,
+}
+
+/// How a goroutine of the trace came to its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// By goroutine id: sound.
+    Id,
+    /// By equal stack, as the profile has no ids: it is one of the group.
+    Stack,
+    /// Only one source knows it.
+    Alone,
+}
+
+impl Link {
+    /// A word for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Id => "goid",
+            Link::Stack => "stack",
+            Link::Alone => "alone",
+        }
+    }
+}
+
+/// What a profile says of one goroutine.
+#[derive(Debug, Clone)]
+pub struct InProfile {
+    /// Index of the input.
+    pub input: usize,
+    /// Its state in the runtime's words.
+    pub state: String,
+    /// Whole minutes, seen by the garbage collector: less than the true wait.
+    pub minutes: Option<u64>,
+    pub leaked: bool,
+    pub labels: Vec<(String, String)>,
+}
+
+/// A stretch of one state, ns of trace time; `end` is the trace's for the last.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    pub start: i64,
+    pub end: i64,
+    /// As Go names it: `Running`, `Waiting`, …
+    pub state: &'static str,
+}
+
+/// What the trace says of one goroutine; times are ns of trace time.
+#[derive(Debug, Clone)]
+pub struct InTrace {
+    pub created: Option<i64>,
+    pub created_by: Option<u64>,
+    pub state: &'static str,
+    /// Since when it waits, if it waits at the end; None when that was before the trace.
+    pub since: Option<i64>,
+    /// Why, in the words of the trace.
+    pub reason: Option<String>,
+    pub proc: Option<u32>,
+    pub thread: Option<u64>,
+    pub stack: Vec<Frame>,
+    /// How often it was woken in the trace.
+    pub woken: u64,
+    pub last_waker: Option<u64>,
+    pub cpu_samples: u64,
+    pub spans: Vec<Span>,
+}
+
+/// The finding: a map lookup, then a wait that never ends.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// When a CPU sample showed the goroutine in the map function, ns of trace time.
+    pub lookup: i64,
+    pub function: String,
+    /// The caller of the map function.
+    pub caller: Option<Frame>,
+    /// When the wait began, ns of trace time.
+    pub block: i64,
+    pub reason: Option<String>,
+    pub site: Site,
+}
+
+/// Where a lookup stands to the wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// In the function that waits.
+    SameFunction,
+    /// In a function that called the one that waits.
+    Caller,
+    /// Elsewhere.
+    Other,
+}
+
+impl Site {
+    /// A word for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Site::SameFunction => "same_func",
+            Site::Caller => "caller",
+            Site::Other => "other",
+        }
+    }
+}
+
+/// Everything that is known of one goroutine.
+#[derive(Debug, Clone)]
+pub struct Goroutine {
+    pub goid: u64,
+    /// Index of its cluster.
+    pub cluster: usize,
+    pub link: Link,
+    pub profiles: Vec<InProfile>,
+    pub trace: Option<InTrace>,
+    pub memory: Option<TargetGoroutine>,
+    pub windows: Vec<Window>,
+    pub score: Score,
+    pub conflicts: Vec<String>,
+    pub confidence: Confidence,
+}
+
+/// How many sources agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    Low,
+    Medium,
+    High,
+}
+
+impl Confidence {
+    /// A word for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Confidence::Low => "low",
+            Confidence::Medium => "medium",
+            Confidence::High => "high",
+        }
+    }
+}
+
+/// Goroutines in the same state at the same place.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// `c1` is the one with the highest score.
+    pub id: String,
+    pub count: u64,
+    /// In each profile, in order.
+    pub counts: Vec<u64>,
+    pub grows: bool,
+    /// Wait reason or status in the runtime's words.
+    pub state: String,
+    /// `header`, `frames`, `trace` or `none`: how the state is known.
+    pub state_source: &'static str,
+    pub frames: Vec<Frame>,
+    pub created_by: Option<Frame>,
+    /// Ascending.
+    pub goids: Vec<u64>,
+    pub leaked: u64,
+    /// Shortest and longest wait in whole minutes.
+    pub minutes: Option<(u64, u64)>,
+    pub labels: Vec<(String, String, u64)>,
+    pub nil_channel: bool,
+    /// Map functions on the stack: caught inside a map operation.
+    pub map_functions: Vec<String>,
+    /// Ids of the inputs that show it.
+    pub sources: Vec<String>,
+    pub score: Score,
+    pub class: Class,
+    pub confidence: Confidence,
+    /// Map operations in the code before the wait.
+    pub sites: Vec<MemorySite>,
+    /// Map entries that hold what its goroutines wait on, each once.
+    pub held: Vec<Held>,
+    /// The goroutine that the score is of, where there is one.
+    pub strongest: Option<u64>,
+}
+
+impl Cluster {
+    /// The innermost frame of the program's own code.
+    pub fn place(&self) -> Option<&Frame> {
+        self.frames.iter().find(|frame| !is_library(&frame.function)).or(self.frames.first())
+    }
+}
+
+/// What is not known, and why.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    pub what: &'static str,
+    pub reason: String,
+}
+
+/// All sources, joined.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    pub inputs: Vec<Input>,
+    pub alignment: Alignment,
+    /// The highest score first.
+    pub clusters: Vec<Cluster>,
+    /// By goid.
+    pub goroutines: Vec<Goroutine>,
+    /// Where sources contradict each other, one sentence each.
+    pub conflicts: Vec<String>,
+    pub limits: Vec<Limit>,
+    /// The map that the user suspects.
+    pub map: Option<MapView>,
+}
+
+impl Evidence {
+    /// Whether any cluster is at least a leak suspect.
+    pub fn is_suspicious(&self) -> bool {
+        self.clusters.iter().any(|cluster| cluster.class != Class::Waiting)
+    }
+
+    /// The goroutines of a cluster.
+    pub fn members(&self, cluster: usize) -> impl Iterator<Item = &Goroutine> {
+        self.goroutines.iter().filter(move |goroutine| goroutine.cluster == cluster)
+    }
+}
+
+/// Functions that are not the program's own: the runtime and those of `sync` and `internal`.
+pub fn is_library(function: &str) -> bool {
+    ["runtime.", "internal/", "sync.", "time."].iter().any(|start| function.starts_with(start))
+}
+
+/// How full a map is, square by square.
+#[derive(Debug, Clone, Default)]
+pub struct Heat {
+    /// Live slots, and the buckets or groups they are in; a bucket of 8 slots may have more by its overflow chain.
+    pub squares: Vec<(u64, u64)>,
+    /// Buckets or groups in one square.
+    pub cells_each: u64,
+}
+
+/// A stored key that looks like the missed one.
+#[derive(Debug, Clone)]
+pub struct NearKey {
+    /// As a Go literal.
+    pub key: String,
+    /// As `gomap why` names it.
+    pub relation: &'static str,
+    pub detail: String,
+}
+
+/// A map of the target that the user suspects, and the key that was looked up in it.
+#[derive(Debug, Clone)]
+pub struct MapView {
+    pub expression: String,
+    pub type_name: String,
+    pub address: u64,
+    pub count: u64,
+    /// `bucket` or `group`.
+    pub unit: &'static str,
+    pub heat: Heat,
+    /// As a Go literal.
+    pub key: Option<String>,
+    /// `present`, `absent`, `unreachable`, `unhashable`.
+    pub verdict: Option<&'static str>,
+    /// The nearest first.
+    pub near: Vec<NearKey>,
+}
+
+impl MapView {
+    /// The key and its nearest stored one, if the lookup misses it and the map holds channels.
+    pub fn missed_channel(&self) -> Option<(&str, &NearKey)> {
+        let misses = matches!(self.verdict, Some("absent" | "unreachable" | "unhashable"));
+        let channels = ["]chan ", "]<-chan ", "]chan<- "].iter().any(|elem| self.type_name.contains(elem));
+        Some((self.key.as_deref().filter(|_| misses && channels)?, self.near.first()?))
+    }
+}
+
+/// A core or a process, as far as the join needs it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// `go1.27.3`.
+    pub version: Option<String>,
+    /// Maps in which the objects waited on were looked for, and whether nothing was left out.
+    pub maps_scanned: u64,
+    pub whole_scan: bool,
+    /// Without the runtime's own.
+    pub goroutines: Vec<TargetGoroutine>,
+    /// The map to draw.
+    pub map: Option<MapView>,
+    /// What could not be read.
+    pub limits: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+/// One goroutine in memory.
+#[derive(Debug, Clone)]
+pub struct TargetGoroutine {
+    pub goid: u64,
+    /// Address of its `runtime.g`.
+    pub g: u64,
+    /// Wait reason, else status.
+    pub state: String,
+    /// Whether it is parked.
+    pub waits: bool,
+    /// Kind and addresses of what it waits on.
+    pub blocked_on: Option<(&'static str, Vec<u64>)>,
+    /// Map entries that hold it.
+    pub held: Vec<Held>,
+    pub sites: Vec<MemorySite>,
+    pub start: Option<String>,
+    pub created_by: Option<Frame>,
+    pub parent: Option<u64>,
+    pub labels: Vec<(String, String)>,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// A map entry that holds what a goroutine waits on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// How the map is reached.
+    pub map: String,
+    pub map_type: String,
+    /// As a Go literal.
+    pub key: String,
+}
+
+/// A map operation in the machine code before the wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemorySite {
+    /// The runtime function called.
+    pub call: String,
+    pub at: Option<Frame>,
+    pub map_type: Option<String>,
+    /// In the function that waits, not in a caller.
+    pub same_function: bool,
+}

@@ -1,0 +1,389 @@
+//! Which map entry holds an object: a walk over all that package variables lead to.
+
+use crate::binary::rtype::is_direct;
+use crate::error::Watch;
+use crate::map::GoMap;
+use crate::memory::Memory;
+use crate::session::Session;
+use crate::types::{Shape, TypeId, TypeSource};
+use crate::value::{Context, GoSyntax, Options};
+use crate::{Error, Result};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+
+/// A map entry whose key, elem, or what its elem points to, is or contains an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// How the map is reached, e.g. `main.reg.m`.
+    pub map: String,
+    /// Its type.
+    pub map_type: Arc<str>,
+    /// Address of its header.
+    pub address: u64,
+    /// The key, in Go syntax.
+    pub key: String,
+}
+
+/// Map entries by the address of the object that they hold.
+#[derive(Debug, Default)]
+pub struct Holders {
+    pub of: FxHashMap<u64, Vec<Holder>>,
+    /// Maps whose entries were looked through.
+    pub maps: u64,
+    /// Entries looked through.
+    pub entries: u64,
+    /// What was left out, one sentence each.
+    pub limits: Vec<String>,
+}
+
+/// Pointers, elements and entries followed in all.
+const MAX_STEPS: u64 = 50_000_000;
+/// Pointers followed in a row from a variable or a map entry.
+const MAX_DEPTH: usize = 24;
+/// Elements of one array or slice looked at.
+const MAX_ELEMENTS: u64 = 1 << 20;
+/// Entries named for one object.
+const MAX_HOLDERS: usize = 8;
+
+/// Finds the map entries that hold the objects at `wanted`.
+pub fn holders(session: &Session, wanted: &[u64], watch: &dyn Watch) -> Result<Holders> {
+    let mut sorted: Vec<u64> = wanted.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let context = Context::new(&*session.memory, &session.types, Options::default(), watch);
+    let mut search = Search {
+        session,
+        memory: &*session.memory,
+        context,
+        watch,
+        exact: sorted.iter().copied().collect(),
+        wanted: sorted,
+        leads: FxHashMap::default(),
+        seen: FxHashSet::default(),
+        steps: 0,
+        cut: false,
+        deep: false,
+        found: Holders::default(),
+    };
+    if let (false, Some(dwarf)) = (search.wanted.is_empty(), &session.types.program().dwarf) {
+        let bias = session.types.program().bias;
+        for variable in dwarf.variables() {
+            if ["runtime.", "internal/", "type:", "go:"].iter().any(|start| variable.name.starts_with(start)) {
+                continue;
+            }
+            search.value(&variable.name, variable.ty, variable.address.wrapping_add(bias), None, 0)?;
+        }
+    }
+    if search.cut {
+        search.found.limits.push(format!("the search for map entries stopped after {MAX_STEPS} steps"));
+    }
+    if search.deep {
+        let said = format!("values more than {MAX_DEPTH} pointers away from a variable or map entry were left out");
+        search.found.limits.push(said);
+    }
+    Ok(search.found)
+}
+
+/// The innermost map entry on the way to a value.
+#[derive(Clone, Copy)]
+struct Entry<'e> {
+    map: &'e str,
+    map_type: &'e Arc<str>,
+    address: u64,
+    key: TypeId,
+    key_address: u64,
+}
+
+struct Search<'s> {
+    session: &'s Session,
+    memory: &'s dyn Memory,
+    context: Context<'s>,
+    watch: &'s dyn Watch,
+    exact: FxHashSet<u64>,
+    wanted: Vec<u64>,
+    /// Whether values of a type can contain or lead to an object that goroutines wait on.
+    leads: FxHashMap<TypeId, bool>,
+    seen: FxHashSet<(u64, TypeId)>,
+    steps: u64,
+    cut: bool,
+    deep: bool,
+    found: Holders,
+}
+
+impl Search<'_> {
+    /// Looks through the value of type `ty` at `address`, reached by `path` and, below a map, by `entry`.
+    fn value(&mut self, path: &str, ty: TypeId, address: u64, entry: Option<Entry<'_>>, depth: usize) -> Result<()> {
+        if !self.leads(ty) {
+            return Ok(());
+        }
+        self.steps += 1;
+        if self.steps > MAX_STEPS || depth > MAX_DEPTH {
+            self.cut |= self.steps > MAX_STEPS;
+            self.deep |= depth > MAX_DEPTH;
+            return Ok(());
+        }
+        if self.steps % 4096 == 0 {
+            self.watch.tick(self.steps, 0)?;
+        }
+        let Ok(loaded) = self.session.types.load(ty) else { return Ok(()) };
+        if let Some(entry) = entry {
+            self.note_objects_in(address, loaded.size, entry);
+        }
+        match &loaded.shape {
+            Shape::Plain | Shape::Func => Ok(()),
+            Shape::Chan(_) => {
+                if let (Some(entry), Ok(channel)) = (entry, self.memory.u64(address)) {
+                    if self.exact.contains(&channel) {
+                        self.note(channel, entry);
+                    }
+                }
+                Ok(())
+            }
+            Shape::Pointer(pointee) => match (pointee, self.memory.u64(address)) {
+                (Some(pointee), Ok(to)) if to != 0 => self.pointee(path, *pointee, to, entry, depth),
+                _ => Ok(()),
+            },
+            Shape::Struct(_) if &*loaded.name == "sync.Map" => self.sync_map(path, ty, address, depth),
+            Shape::Struct(fields) => {
+                if let Some(pointee) = self.atomic_pointee(&loaded.name, fields) {
+                    let at = fields.last().map_or(address, |field| address.wrapping_add(field.offset));
+                    return match self.memory.u64(at) {
+                        Ok(to) if to != 0 => self.pointee(path, pointee, to, entry, depth),
+                        _ => Ok(()),
+                    };
+                }
+                for field in fields {
+                    let inner = if entry.is_some() { String::new() } else { format!("{path}.{}", field.name) };
+                    let inner = if entry.is_some() { path } else { &inner };
+                    self.value(inner, field.ty, address.wrapping_add(field.offset), entry, depth)?;
+                }
+                Ok(())
+            }
+            Shape::Array { elem, len } => self.elements(path, *elem, address, *len, entry, depth),
+            Shape::Slice(elem) => match (self.memory.u64(address), self.memory.u64(address.wrapping_add(8))) {
+                (Ok(data), Ok(len)) if data != 0 && self.seen.insert((data, ty)) => {
+                    self.elements(path, *elem, data, len, entry, depth + 1)
+                }
+                _ => Ok(()),
+            },
+            Shape::Interface { methods } => self.interface(path, *methods, address, entry, depth),
+            Shape::Map(_) => match self.memory.u64(address) {
+                Ok(header) if header != 0 && self.seen.insert((header, ty)) => self.map(path, ty, header, depth),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn pointee(&mut self, path: &str, ty: TypeId, to: u64, entry: Option<Entry<'_>>, depth: usize) -> Result<()> {
+        // Below a map entry the same object may be met again under another key, so only cycles end there.
+        match entry {
+            None if !self.seen.insert((to, ty)) => Ok(()),
+            Some(_) if depth > 0 && !self.seen.insert((to, ty)) => {
+                if let (Some(entry), Ok(loaded)) = (entry, self.session.types.load(ty)) {
+                    self.note_objects_in(to, loaded.size, entry);
+                }
+                Ok(())
+            }
+            _ => self.value(path, ty, to, entry, depth + 1),
+        }
+    }
+
+    /// `T` of a `sync/atomic.Pointer[T]`: its first field is `[0]*T`.
+    fn atomic_pointee(&self, name: &str, fields: &[crate::types::Field]) -> Option<TypeId> {
+        if !name.starts_with("sync/atomic.Pointer[") {
+            return None;
+        }
+        let Shape::Array { elem, .. } = self.session.types.load(fields.first()?.ty).ok()?.shape else { return None };
+        match self.session.types.load(elem).ok()?.shape {
+            Shape::Pointer(pointee) => pointee,
+            _ => None,
+        }
+    }
+
+    fn elements(
+        &mut self,
+        path: &str,
+        elem: TypeId,
+        data: u64,
+        len: u64,
+        entry: Option<Entry<'_>>,
+        depth: usize,
+    ) -> Result<()> {
+        let Ok(size) = self.session.types.load(elem).map(|ty| ty.size) else { return Ok(()) };
+        if size == 0 || !self.leads(elem) {
+            return Ok(());
+        }
+        self.cut |= len > MAX_ELEMENTS;
+        for i in 0..len.min(MAX_ELEMENTS) {
+            let at = data.wrapping_add(i.wrapping_mul(size));
+            if !self.memory.readable(at, 1) || self.cut && self.steps > MAX_STEPS {
+                break;
+            }
+            match entry {
+                Some(_) => self.value(path, elem, at, entry, depth)?,
+                None => self.value(&format!("{path}[{i}]"), elem, at, entry, depth)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn interface(
+        &mut self,
+        path: &str,
+        methods: bool,
+        address: u64,
+        entry: Option<Entry<'_>>,
+        depth: usize,
+    ) -> Result<()> {
+        let (Ok(tab), Ok(data)) = (self.memory.u64(address), self.memory.u64(address.wrapping_add(8))) else {
+            return Ok(());
+        };
+        // abi.ITab: Inter, Type (src/internal/abi/iface.go).
+        let descriptor = if methods && tab != 0 { self.memory.u64(tab.wrapping_add(8)).unwrap_or(0) } else { tab };
+        if descriptor == 0 || data == 0 {
+            return Ok(());
+        }
+        let Ok(ty) = self.session.types.by_descriptor(descriptor) else { return Ok(()) };
+        match is_direct(self.memory, descriptor) {
+            Ok(true) => self.value(path, ty, address.wrapping_add(8), entry, depth),
+            Ok(false) => self.pointee(path, ty, data, entry, depth),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn map(&mut self, path: &str, ty: TypeId, header: u64, depth: usize) -> Result<()> {
+        let Ok(map) = GoMap::open(self.memory, &self.session.types, ty, header) else { return Ok(()) };
+        self.found.maps += 1;
+        let (key, elem, map_type) = (map.key.id, map.elem.id, map.ty.name.clone());
+        let watch = self.watch;
+        let mut entries = 0;
+        let walked = map.each(watch, &mut |slot| {
+            entries += 1;
+            let key_address = slot.key_address;
+            let entry = Entry { map: path, map_type: &map_type, address: header, key, key_address };
+            self.value(path, key, key_address, Some(entry), 0)?;
+            self.value(path, elem, slot.elem_address, Some(entry), 0)?;
+            Ok(self.steps <= MAX_STEPS && depth <= MAX_DEPTH)
+        });
+        self.found.entries += entries;
+        match walked {
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
+    }
+
+    /// A sync.Map: two plain maps before Go 1.24 (or without its trie), else a trie of hashes.
+    fn sync_map(&mut self, path: &str, ty: TypeId, address: u64, depth: usize) -> Result<()> {
+        let types = &self.session.types;
+        let field = |ty, name: &str| types.field(ty, name).ok().flatten();
+        if let Some((read, _)) = field(ty, "read") {
+            if let (Ok(to), Ok(Some(read_only))) =
+                (self.memory.u64(address.wrapping_add(read)), types.by_name("sync.readOnly"))
+            {
+                self.value(path, read_only, to, None, depth + 1)?;
+            }
+            if let Some((dirty, map)) = field(ty, "dirty") {
+                self.value(path, map, address.wrapping_add(dirty), None, depth + 1)?;
+            }
+            return Ok(());
+        }
+        let Some((m, trie)) = field(ty, "m") else { return Ok(()) };
+        let Some((root, _)) = field(trie, "root") else { return Ok(()) };
+        let find =
+            |kind: &str| types.by_name(&format!("internal/sync.{kind}[interface {{}},interface {{}}]")).ok().flatten();
+        let (Some(indirect), Some(leaf)) = (find("indirect"), find("entry")) else { return Ok(()) };
+        let at = |ty, name: &str| field(ty, name).map(|f| f.0);
+        let (Some(children), Some(next), Some(key), Some(value)) =
+            (at(indirect, "children"), at(leaf, "overflow"), field(leaf, "key"), field(leaf, "value"))
+        else {
+            return Ok(());
+        };
+        self.found.maps += 1;
+        let map_type: Arc<str> = "sync.Map".into();
+        let mut left = vec![self.memory.u64(address.wrapping_add(m).wrapping_add(root)).unwrap_or(0)];
+        while let Some(node) = left.pop() {
+            if node == 0 || self.steps > MAX_STEPS || !self.seen.insert((node, leaf)) {
+                continue;
+            }
+            self.steps += 1;
+            // node.isEntry is the first byte of both (src/internal/sync/hashtriemap.go go1.24 to 1.27).
+            if self.memory.u8(node).is_ok_and(|is_entry| is_entry == 0) {
+                const CHILDREN: u64 = 16;
+                let child = |i| self.memory.u64(node.wrapping_add(children).wrapping_add(i * 8)).unwrap_or(0);
+                left.extend((0..CHILDREN).map(child));
+                continue;
+            }
+            self.found.entries += 1;
+            let key_address = node.wrapping_add(key.0);
+            let entry = Entry { map: path, map_type: &map_type, address, key: key.1, key_address };
+            self.value(path, value.1, node.wrapping_add(value.0), Some(entry), 0)?;
+            left.push(self.memory.u64(node.wrapping_add(next)).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Notes every wanted object within `size` bytes at `address`.
+    fn note_objects_in(&mut self, address: u64, size: u64, entry: Entry<'_>) {
+        let first = self.wanted.partition_point(|&object| object < address);
+        let end = address.saturating_add(size);
+        let within: Vec<u64> = self.wanted[first..].iter().copied().take_while(|&object| object < end).collect();
+        for object in within {
+            self.note(object, entry);
+        }
+    }
+
+    fn note(&mut self, object: u64, entry: Entry<'_>) {
+        let key = self.key_text(entry).unwrap_or_else(|error| format!("<{error}>"));
+        // The two maps inside an older sync.Map are not what the program calls it.
+        let map = match entry.map_type.ends_with("]*sync.entry") {
+            true => entry.map.trim_end_matches(".m").to_string(),
+            false => entry.map.to_string(),
+        };
+        let holder = Holder { map, map_type: entry.map_type.clone(), address: entry.address, key };
+        let known = self.found.of.entry(object).or_default();
+        if known.len() < MAX_HOLDERS && !known.contains(&holder) {
+            known.push(holder);
+        }
+    }
+
+    fn key_text(&self, entry: Entry<'_>) -> Result<String> {
+        let plan = self.context.plan(entry.key)?;
+        let size = self.session.types.load(entry.key)?.size as usize;
+        let bytes = self.memory.bytes(entry.key_address, size)?;
+        let mut text = Vec::new();
+        plan.write(&self.context, &bytes, &mut GoSyntax::new(&mut text, false))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Whether values of this type can be, contain or lead to a channel or an object of package sync.
+    fn leads(&mut self, root: TypeId) -> bool {
+        if let Some(&known) = self.leads.get(&root) {
+            return known;
+        }
+        let mut seen = FxHashSet::default();
+        let mut left = vec![root];
+        let mut leads = false;
+        while let (Some(id), false) = (left.pop(), leads) {
+            if !seen.insert(id) {
+                continue;
+            }
+            let Ok(ty) = self.session.types.load(id) else { continue };
+            match &ty.shape {
+                Shape::Chan(_) | Shape::Interface { .. } => leads = true,
+                Shape::Struct(_) if ty.name.starts_with("sync.") || ty.name.starts_with("internal/sync.") => {
+                    leads = true
+                }
+                Shape::Struct(fields) => {
+                    left.extend(fields.iter().map(|field| field.ty));
+                    left.extend(self.atomic_pointee(&ty.name, fields));
+                }
+                Shape::Pointer(Some(to)) => left.push(*to),
+                Shape::Slice(elem) | Shape::Array { elem, .. } => left.push(*elem),
+                Shape::Map(map) => left.extend([map.key, map.elem]),
+                Shape::Pointer(None) | Shape::Plain | Shape::Func => {}
+            }
+        }
+        self.leads.insert(root, leads);
+        leads
+    }
+}

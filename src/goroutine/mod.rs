@@ -1,0 +1,336 @@
+//! Goroutines: which there are, what each waits on, and its stack; read from memory alone.
+
+pub mod code;
+pub mod holders;
+pub mod leaks;
+mod runtime;
+mod semaphores;
+mod stack;
+mod wait;
+
+pub use code::{Code, Line};
+pub use runtime::Runtime;
+pub use stack::{Frame, On, Stack};
+pub use wait::{Blocked, Case, Channel, Direction, Queue, Sync, SyncKind};
+
+use crate::error::Watch;
+use crate::layout::goroutine as layout;
+use crate::map::GoMap;
+use crate::memory::Thread;
+use crate::session::Session;
+use crate::Result;
+use rustc_hash::FxHashMap;
+use semaphores::Semaphores;
+use stack::{Stacks, Start};
+use std::borrow::Cow;
+use std::sync::Arc;
+use wait::Waits;
+
+/// One goroutine, as the runtime's own records have it.
+#[derive(Debug, Clone)]
+pub struct Goroutine {
+    pub goid: u64,
+    /// Address of its `runtime.g`.
+    pub g: u64,
+    /// `runtime.g.atomicstatus` without the scan bit.
+    pub status: u32,
+    /// The target's own text of why it waits; `None` when it does not.
+    pub reason: Option<Arc<str>>,
+    /// Who created it (Go 1.21 and later; 0 is nobody).
+    pub parent: Option<u64>,
+    /// The `go` statement.
+    pub created_at: Option<Line>,
+    /// The function it started in.
+    pub start: Option<Line>,
+    /// pprof labels.
+    pub labels: Vec<(String, String)>,
+    /// ID of its M, the kernel's ID of that thread, and ID of the P it runs on.
+    pub m: Option<u64>,
+    pub thread: Option<u64>,
+    pub p: Option<i32>,
+    /// When a garbage collection first saw it waiting, in the runtime's nanotime; not when it began to wait.
+    pub seen_waiting_since: Option<i64>,
+    /// What it waits on.
+    pub blocked_on: Option<Blocked>,
+    /// Its frames, innermost first.
+    pub stack: Stack,
+    /// Whether it is one of the runtime's own.
+    pub system: bool,
+    /// What about it could not be read, one sentence each.
+    pub torn: Vec<String>,
+}
+
+impl Goroutine {
+    /// The name of its status.
+    pub fn status_name(&self) -> Cow<'static, str> {
+        match layout::status_name(self.status) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("unknown status {}", self.status)),
+        }
+    }
+
+    /// What a traceback of the runtime has in brackets: the wait reason, else the status.
+    pub fn state(&self) -> String {
+        match &self.reason {
+            Some(reason) => reason.to_string(),
+            None => self.status_name().into_owned(),
+        }
+    }
+
+    /// All lines of its stack, inlined calls included, innermost first.
+    pub fn lines(&self) -> impl Iterator<Item = (&Frame, &Line)> {
+        self.stack.frames.iter().flat_map(|frame| frame.info.lines.iter().map(move |line| (frame, line)))
+    }
+}
+
+/// All goroutines of a target.
+pub struct Goroutines {
+    /// In the order of `runtime.allgs`; dead ones left out.
+    pub all: Vec<Goroutine>,
+    /// Dead ones, whose memory waits to be used again.
+    pub dead: u64,
+    /// What could not be read of the list itself.
+    pub notes: Vec<String>,
+}
+
+impl Goroutines {
+    /// Goroutine IDs by the address of their g.
+    pub fn ids(&self) -> FxHashMap<u64, u64> {
+        self.all.iter().map(|goroutine| (goroutine.g, goroutine.goid)).collect()
+    }
+}
+
+/// Entries of the list read at once: a torn length costs no more than the memory that there is.
+const BLOCK: u64 = 4096;
+/// Ticks of the watch: one every so many goroutines.
+const TICK: u64 = 1024;
+
+/// Lists all goroutines with their stacks and what they wait on.
+///
+/// Fails only when the list itself cannot be found; what is torn in one goroutine is said there.
+pub fn list(session: &Session, watch: &dyn Watch) -> Result<Goroutines> {
+    let runtime = Runtime::of(session)?;
+    let mut reader = Reader::new(&runtime, watch)?;
+    let mut list = Goroutines { all: Vec::new(), dead: 0, notes: Vec::new() };
+    let (array, count) = runtime.allgs;
+    let mut index = 0;
+    while index < count {
+        let block = (count - index).min(BLOCK);
+        let at = array.wrapping_add(index.wrapping_mul(8));
+        let words = match runtime.memory.bytes(at, (block * 8) as usize) {
+            Ok(words) => words,
+            Err(error) => {
+                list.notes.push(format!("goroutines {index} to {count} of the runtime's list are lost: {error}"));
+                break;
+            }
+        };
+        for (i, word) in words.chunks_exact(8).enumerate() {
+            let g = word.try_into().map(u64::from_le_bytes).unwrap_or(0);
+            let done = index + i as u64;
+            if done % TICK == 0 {
+                watch.tick(done, count)?;
+            }
+            match reader.read(g) {
+                Ok(Some(goroutine)) => list.all.push(goroutine),
+                Ok(None) => list.dead += 1,
+                Err(error) => list.notes.push(format!("the goroutine at {g:#x} (entry {done}) is lost: {error}")),
+            }
+        }
+        index += block;
+    }
+    Ok(list)
+}
+
+/// Reads one goroutine after the other.
+struct Reader<'r> {
+    runtime: &'r Runtime<'r>,
+    code: Code<'r>,
+    waits: Waits<'r>,
+    threads: FxHashMap<u64, &'r Thread>,
+    watch: &'r dyn Watch,
+}
+
+/// A word of a g that was read whole.
+fn word(g: &[u8], at: usize) -> u64 {
+    let bytes = at.checked_add(8).and_then(|end| g.get(at..end)).and_then(|b| b.try_into().ok());
+    bytes.map_or(0, u64::from_le_bytes)
+}
+
+impl<'r> Reader<'r> {
+    fn new(runtime: &'r Runtime<'r>, watch: &'r dyn Watch) -> Result<Reader<'r>> {
+        Ok(Reader {
+            runtime,
+            code: Code::of(runtime.session)?,
+            waits: Waits::new(runtime, Semaphores::read(runtime, watch)?),
+            threads: runtime.session.threads.iter().map(|thread| (thread.tid, thread)).collect(),
+            watch,
+        })
+    }
+
+    /// The goroutine at `address`; `None` when it is dead.
+    fn read(&mut self, address: u64) -> Result<Option<Goroutine>> {
+        let at = &self.runtime.g;
+        let g = self.runtime.memory.bytes(address, at.size)?;
+        let status = word(&g, at.status) as u32 & !layout::SCAN;
+        if matches!(status, layout::DEAD | layout::DEAD_EXTRA) || word(&g, at.goid) == 0 {
+            return Ok(None);
+        }
+        let mut goroutine = Goroutine {
+            goid: word(&g, at.goid),
+            g: address,
+            status,
+            reason: self.reason(status, &g),
+            parent: at.parent.map(|at| word(&g, at)),
+            created_at: None,
+            start: self.line(word(&g, at.startpc), false),
+            labels: Vec::new(),
+            m: None,
+            thread: None,
+            p: None,
+            seen_waiting_since: None,
+            blocked_on: None,
+            stack: Stack::default(),
+            system: false,
+            torn: Vec::new(),
+        };
+        // The first goroutine has a gopc too, in the start-up code that nobody called.
+        if goroutine.goid != 1 {
+            goroutine.created_at = self.line(word(&g, at.gopc), true);
+        }
+        if layout::status_name(status).is_none() {
+            goroutine.torn.push(format!("status {status} is not known"));
+        }
+        if matches!(status, layout::WAITING | layout::LEAKED) {
+            goroutine.seen_waiting_since = Some(word(&g, at.waitsince) as i64).filter(|&since| since != 0);
+        }
+        match self.labels(word(&g, at.labels)) {
+            Ok(labels) => goroutine.labels = labels,
+            Err(error) => goroutine.torn.push(format!("its labels cannot be read: {error}")),
+        }
+        let m = word(&g, at.m);
+        if m != 0 {
+            self.read_m(m, &mut goroutine);
+        }
+        goroutine.stack = self.stack(&g, m, &goroutine);
+        goroutine.system = is_system(&goroutine);
+        if let Some(why) = &goroutine.stack.broken {
+            goroutine.torn.push(format!("its stack ends early: {why}"));
+        }
+        if goroutine.reason.is_some() {
+            let timer = at.timer.map_or(0, |at| word(&g, at));
+            goroutine.blocked_on = self.waits.blocked_on(&goroutine, word(&g, at.waiting), timer);
+        }
+        Ok(Some(goroutine))
+    }
+
+    fn reason(&self, status: u32, g: &[u8]) -> Option<Arc<str>> {
+        if !matches!(status, layout::WAITING | layout::LEAKED) {
+            return None;
+        }
+        let number = *g.get(self.runtime.g.waitreason)?;
+        let known = self.runtime.reasons.get(number as usize).filter(|text| !text.is_empty());
+        Some(known.cloned().unwrap_or_else(|| format!("wait reason {number}").into()))
+    }
+
+    /// The source line of a PC: of the call before it when `returned`.
+    fn line(&mut self, pc: u64, returned: bool) -> Option<Line> {
+        let info = self.code.at(pc, returned)?;
+        let line = if returned { info.lines.first() } else { info.lines.last() };
+        line.cloned()
+    }
+
+    fn labels(&self, labels: u64) -> Result<Vec<(String, String)>> {
+        const MOST: u64 = 1000;
+        if labels == 0 {
+            return Ok(Vec::new());
+        }
+        let memory = self.runtime.memory;
+        let text = |header: u64| -> Result<String> {
+            const LONGEST: u64 = 1 << 16;
+            let len = memory.u64(header.wrapping_add(8))?.min(LONGEST) as usize;
+            Ok(String::from_utf8_lossy(&memory.bytes(memory.u64(header)?, len)?).into_owned())
+        };
+        let mut found = Vec::new();
+        if self.runtime.go >= (1, 24) {
+            let (array, len) = (memory.u64(labels)?, memory.u64(labels.wrapping_add(8))?);
+            for i in 0..len.min(MOST) {
+                let label = array.wrapping_add(i * 32);
+                found.push((text(label)?, text(label.wrapping_add(16))?));
+            }
+            return Ok(found);
+        }
+        let types = &self.runtime.session.types;
+        let ty = self.runtime.session.type_named("map[string]string")?;
+        let map = GoMap::open(memory, types, ty, memory.u64(labels)?)?;
+        map.each(self.watch, &mut |entry| {
+            found.push((text(entry.key_address)?, text(entry.elem_address)?));
+            Ok((found.len() as u64) < MOST)
+        })?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn read_m(&self, m: u64, goroutine: &mut Goroutine) {
+        let (memory, at) = (self.runtime.memory, &self.runtime.m);
+        let word = |offset: u64| memory.u64(m.wrapping_add(offset)).ok();
+        goroutine.m = word(at.id);
+        goroutine.thread = word(at.procid);
+        goroutine.p =
+            word(at.p).filter(|&p| p != 0).and_then(|p| Some(memory.u32(p.wrapping_add(at.p_id)).ok()? as i32));
+    }
+
+    /// Walks the stack from where the goroutine's state says that its registers are.
+    fn stack(&mut self, g: &[u8], m: u64, goroutine: &Goroutine) -> Stack {
+        let at = &self.runtime.g;
+        let mut stacks = Stacks { goroutine: (word(g, at.stack_lo), word(g, at.stack_hi)), ..Stacks::default() };
+        let saved =
+            Start { pc: word(g, at.sched_pc), sp: word(g, at.sched_sp), lr: word(g, at.sched_lr), exact: false };
+        let syscall = Start { pc: word(g, at.syscall_pc), sp: word(g, at.syscall_sp), lr: 0, exact: false };
+        let start = match goroutine.status {
+            layout::SYSCALL if syscall.sp != 0 => syscall,
+            layout::RUNNING | layout::SYSCALL => {
+                let registers = goroutine.thread.and_then(|tid| self.threads.get(&tid)).and_then(|t| self.registers(t));
+                let Some(registers) = registers else {
+                    let broken = Some("it is running, and its thread's registers are not known".to_string());
+                    return Stack { frames: Vec::new(), broken };
+                };
+                stacks.system = self.stack_of(m.wrapping_add(self.runtime.m.g0));
+                stacks.signal = self.stack_of(m.wrapping_add(self.runtime.m.gsignal));
+                stacks.saved = Some((saved.sp, saved.pc));
+                registers
+            }
+            _ => saved,
+        };
+        if start.sp == 0 {
+            return Stack::default();
+        }
+        stack::walk(self.runtime, &mut self.code, start, &stacks)
+    }
+
+    /// Low and high end of the stack of the g that the word at `pointer` leads to.
+    fn stack_of(&self, pointer: u64) -> (u64, u64) {
+        let memory = self.runtime.memory;
+        let end = |at: usize| memory.u64(memory.u64(pointer).ok()?.checked_add(at as u64)?).ok();
+        (end(self.runtime.g.stack_lo).unwrap_or(0), end(self.runtime.g.stack_hi).unwrap_or(0))
+    }
+
+    fn registers(&self, thread: &Thread) -> Option<Start> {
+        // user_regs_struct: rip 16, rsp 19; user_pt_regs: pc 32, sp 31, x30 30.
+        let (pc, sp, lr) = if self.runtime.arm { (32, 31, Some(30)) } else { (16, 19, None) };
+        let register = |i: usize| thread.registers.get(i).copied();
+        Some(Start { pc: register(pc)?, sp: register(sp)?, lr: lr.and_then(register).unwrap_or(0), exact: true })
+    }
+}
+
+/// `runtime.isSystemGoroutine` (src/runtime/traceback.go go1.21 to 1.27), by name. The goroutine of finalizers
+/// and cleanups is the user's while it runs the user's code.
+fn is_system(goroutine: &Goroutine) -> bool {
+    const USERS: [&str; 2] = ["runtime.main", "runtime.handleAsyncEvent"];
+    const BOTH: [&str; 3] = ["runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups"];
+    let Some(start) = &goroutine.start else { return false };
+    let runtimes = |func: &str| func.starts_with("runtime.");
+    match BOTH.contains(&&*start.func) {
+        true => goroutine.lines().all(|(_, line)| runtimes(&line.func)),
+        false => runtimes(&start.func) && !USERS.contains(&&*start.func),
+    }
+}

@@ -1,0 +1,174 @@
+//! The verdict, and the chain of one cluster: key -> lookup -> value -> wait.
+
+use super::{duration, goroutines};
+use crate::evidence::join::{Class, Cluster, Evidence, Frame, Site};
+
+/// One link of the chain.
+pub struct Step {
+    pub title: &'static str,
+    /// What is known, or that it is not.
+    pub text: String,
+    /// Where it is known from, or why it is not.
+    pub source: String,
+    pub known: bool,
+}
+
+/// The verdict in one sentence.
+pub fn verdict(evidence: &Evidence) -> String {
+    let Some(top) = evidence.clusters.first() else { return "The files hold no goroutine.".to_string() };
+    let place = top.place().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
+    let count = goroutines(top.count);
+    let waits = if top.count == 1 { "waits" } else { "wait" };
+    match (top.class, top.nil_channel) {
+        (Class::LikelyKeyMismatch, true) => {
+            format!("{count} {waits} for ever on a nil channel{place}: likely a map lookup with a key that is not in the map.")
+        }
+        (Class::LikelyKeyMismatch, false) => {
+            format!("{count} {waits} for ever{place} ({}): likely a key mismatch.", top.state)
+        }
+        (Class::LeakSuspect, true) => {
+            format!("{count} {waits} for ever on a nil channel{place}: a leak, perhaps after a map lookup that found nothing.")
+        }
+        (Class::LeakSuspect, false) => format!("{count} {waits}{place} ({}): a leak is suspected.", top.state),
+        (Class::Waiting, _) => {
+            let all = evidence.clusters.iter().fold(0u64, |sum, cluster| sum.saturating_add(cluster.count));
+            format!(
+                "No leak stands out: {} in {} places, none with enough against it.",
+                goroutines(all),
+                evidence.clusters.len()
+            )
+        }
+    }
+}
+
+/// The finding of the join: lookups followed by a wait without end.
+pub fn finding(evidence: &Evidence) -> Option<String> {
+    let found: Vec<_> = evidence.goroutines.iter().filter_map(|g| Some((g, g.windows.last()?))).collect();
+    let (goroutine, window) = found.iter().min_by_key(|(_, window)| window.block.saturating_sub(window.lookup))?;
+    let (count, verb) = (goroutines(found.len() as u64), if found.len() == 1 { "was" } else { "were" });
+    let gap = duration(window.block.saturating_sub(window.lookup));
+    Some(format!(
+        "{count} {verb} seen in a map lookup and then blocked without end; goroutine {} blocked {gap} after {}.",
+        goroutine.goid, window.function
+    ))
+}
+
+/// `main.consume (main.go:10)`.
+pub fn place(frame: &Frame) -> String {
+    let file = frame.file.rsplit('/').next().unwrap_or_default();
+    match (frame.function.as_str(), file) {
+        ("", "") => "an unknown function".to_string(),
+        (function, "") => function.to_string(),
+        (function, file) => format!("{function} ({file}:{})", frame.line),
+    }
+}
+
+/// The chain of cluster number `at`.
+pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
+    if let Some(key) = given_key(evidence, cluster) {
+        return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
+    }
+    if let Some(held) = cluster.held.first() {
+        let more = cluster.held.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let text = format!("{} in {}{more}", held.key, held.map);
+        let source = format!("d1: the {} entry that holds what it waits on (the stored key)", held.map_type);
+        let key = Step { title: "key", text, source, known: true };
+        return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
+    }
+    let keys = evidence.limits.iter().find(|limit| limit.what == "keys");
+    let key = Step {
+        title: "key",
+        text: "not known".to_string(),
+        source: keys.map(|limit| limit.reason.clone()).unwrap_or_default(),
+        known: false,
+    };
+    [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)]
+}
+
+/// The key that the user gave, for a cluster that it explains.
+fn given_key(evidence: &Evidence, cluster: &Cluster) -> Option<Step> {
+    let map = evidence.map.as_ref().filter(|_| cluster.nil_channel)?;
+    let (key, near) = map.missed_channel()?;
+    let text = format!("{key} is not in {}; it holds {}", map.expression, near.key);
+    Some(Step {
+        title: "key",
+        text,
+        source: format!("{}; map and key as given by the user", near.relation),
+        known: true,
+    })
+}
+
+fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
+    let windows = evidence.members(at).flat_map(|g| g.windows.iter().map(move |window| (g.goid, window)));
+    let title = "lookup";
+    if let Some((goid, window)) =
+        windows.min_by_key(|(_, window)| (window.site as u8, window.block.saturating_sub(window.lookup)))
+    {
+        let caller = window.caller.as_ref().map(|frame| format!(", called in {}", place(frame))).unwrap_or_default();
+        let gap = duration(window.block.saturating_sub(window.lookup));
+        let site = match window.site {
+            Site::SameFunction => "in the function that waits",
+            Site::Caller => "in a caller of the function that waits",
+            Site::Other => "elsewhere",
+        };
+        let source = format!("CPU sample of goroutine {goid}, {gap} before it blocks, {site}");
+        return Step { title, text: format!("{}{caller}", window.function), source, known: true };
+    }
+    if let Some(site) = cluster.sites.iter().max_by_key(|site| site.same_function) {
+        let at = site.at.as_ref().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
+        let of = site.map_type.as_ref().map(|name| format!(" of a {name}")).unwrap_or_default();
+        let whose = if site.same_function { "the function that waits" } else { "a caller" };
+        let source = format!("d1: the machine code of {whose}, before the wait");
+        return Step { title, text: format!("{}{of}{at}", site.call), source, known: true };
+    }
+    if let Some(function) = cluster.map_functions.first() {
+        let source = "on the stack: caught inside a map operation".to_string();
+        return Step { title, text: function.clone(), source, known: true };
+    }
+    let source = match cluster.nil_channel {
+        true => "concluded from the nil channel only; no CPU sample shows the lookup",
+        false => "no CPU sample of these goroutines is in a map function",
+    };
+    Step { title, text: "not seen".to_string(), source: source.to_string(), known: false }
+}
+
+fn value(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
+    let title = "value";
+    if cluster.nil_channel {
+        let source = match cluster.state_source {
+            "header" => "the runtime's wait reason",
+            "trace" => "the trace: blocked for ever in a channel operation",
+            "memory" => "the runtime's wait reason, in memory",
+            _ => "the line of the runtime's channel code on the stack",
+        };
+        return Step { title, text: "nil channel".to_string(), source: source.to_string(), known: true };
+    }
+    let object = evidence.members(at).find_map(|g| g.memory.as_ref()?.blocked_on.as_ref());
+    if let Some((kind, addresses)) = object {
+        let at = addresses.first().map(|at| format!(" at {at:#x}")).unwrap_or_default();
+        return Step {
+            title,
+            text: format!("{kind}{at}"),
+            source: "d1: the runtime's wait queue".to_string(),
+            known: true,
+        };
+    }
+    let source = "only a core or a process shows the object it waits on".to_string();
+    Step { title, text: "not known".to_string(), source, known: false }
+}
+
+fn wait(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
+    let place = cluster.place().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
+    let last = evidence.alignment.window.map(|(_, last)| last);
+    let longest = evidence.members(at).filter_map(|g| g.trace.as_ref()?.since).min();
+    let since = match (longest.zip(last), cluster.minutes) {
+        (Some((since, last)), _) => {
+            format!("; {} when the trace ends, and nothing woke it", duration(last.saturating_sub(since)))
+        }
+        (None, Some((_, most))) => format!("; for {most} minutes or more, as the garbage collector saw it"),
+        (None, None) => String::new(),
+    };
+    let text = format!("{}{place}", cluster.state);
+    Step { title: "wait", text, source: format!("{}{since}", cluster.sources.join(", ")), known: true }
+}

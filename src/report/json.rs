@@ -1,0 +1,151 @@
+//! The record as JSON, `gomap.evidence/1`: unknown is null with an entry in `limits`.
+
+use super::chain;
+use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, MapView, Score};
+use serde_json::{json, Value};
+
+/// The whole record.
+pub fn document(evidence: &Evidence) -> Value {
+    let alignment = &evidence.alignment;
+    let both = |pair: Option<(i64, i64, u64)>| {
+        pair.map(|(first, last, residual)| json!({"first": first, "last": last, "residual_ns": residual}))
+    };
+    json!({
+        "schema": "gomap.evidence/1",
+        "verdict": {"text": chain::verdict(evidence), "finding": chain::finding(evidence), "suspicious": evidence.is_suspicious()},
+        "inputs": evidence.inputs.iter().map(|input| json!({
+            "id": input.id,
+            "kind": input.kind.name(),
+            "name": input.name,
+            "format": input.format,
+            "goroutines": input.goroutines,
+            "taken": input.taken.map(super::wall),
+            "truncated": input.truncated,
+            "notes": input.notes,
+        })).collect::<Vec<_>>(),
+        "alignment": {
+            "source": alignment.source,
+            "window_ns": alignment.window.map(|(first, last)| [first, last]),
+            "mono": both(alignment.mono),
+            "wall": both(alignment.wall),
+            "warnings": alignment.warnings,
+        },
+        "clusters": evidence.clusters.iter().map(cluster).collect::<Vec<_>>(),
+        "goroutines": evidence.goroutines.iter().map(|one| goroutine(evidence, one)).collect::<Vec<_>>(),
+        "map": evidence.map.as_ref().map(map),
+        "conflicts": evidence.conflicts,
+        "limits": evidence.limits.iter().map(|limit| json!({"what": limit.what, "reason": limit.reason})).collect::<Vec<_>>(),
+    })
+}
+
+fn map(map: &MapView) -> Value {
+    json!({
+        "expr": map.expression,
+        "type": map.type_name,
+        "addr": format!("{:#x}", map.address),
+        "count": map.count,
+        "heat": {"unit": map.unit, "cells_each": map.heat.cells_each, "live": map.heat.squares.iter().map(|(live, _)| live).collect::<Vec<_>>()},
+        "key": map.key,
+        "verdict": map.verdict,
+        "near": map.near.iter().map(|near| json!({"key": near.key, "relation": near.relation, "detail": near.detail})).collect::<Vec<_>>(),
+    })
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    json!({
+        "id": cluster.id,
+        "count": cluster.count,
+        "counts": cluster.counts,
+        "grows": cluster.grows,
+        "state": cluster.state,
+        "state_source": cluster.state_source,
+        "nil_channel": cluster.nil_channel,
+        "map_functions": cluster.map_functions,
+        "frames": cluster.frames.iter().map(frame).collect::<Vec<_>>(),
+        "created_by": cluster.created_by.as_ref().map(frame),
+        "goids": cluster.goids,
+        "leaked": cluster.leaked,
+        "minutes": cluster.minutes.map(|(low, high)| json!({"least": low, "most": high})),
+        "labels": cluster.labels.iter().map(|(key, value, n)| json!({"key": key, "value": value, "count": n})).collect::<Vec<_>>(),
+        "sources": cluster.sources,
+        "score": score(&cluster.score),
+        "class": cluster.class.name(),
+        "confidence": cluster.confidence.name(),
+        "sites": cluster.sites.iter().map(|site| json!({"call": site.call, "line": site.at.as_ref().map(|at| at.line), "map_type": site.map_type,
+            "link": if site.same_function { "same_func" } else { "caller" }})).collect::<Vec<_>>(),
+        "held_by": cluster.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type})).collect::<Vec<_>>(),
+        "strongest": cluster.strongest,
+    })
+}
+
+fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
+    let mut sources = serde_json::Map::new();
+    for told in &goroutine.profiles {
+        let id = evidence.inputs.get(told.input).map_or("", |input| &input.id);
+        let labels: serde_json::Map<String, Value> =
+            told.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        let what = json!({"state": told.state, "minutes": told.minutes, "leaked": told.leaked, "labels": labels});
+        sources.insert(id.to_string(), what);
+    }
+    if let Some(told) = &goroutine.trace {
+        sources.insert("t1".to_string(), in_trace(told));
+    }
+    json!({
+        "goid": goroutine.goid,
+        "cluster": evidence.clusters.get(goroutine.cluster).map(|cluster| &cluster.id),
+        "joined_by": goroutine.link.name(),
+        "sources": sources,
+        "g": goroutine.memory.as_ref().map(|memory| format!("{:#x}", memory.g)),
+        "blocked_on": blocked_on(evidence, goroutine),
+        "windows": goroutine.windows.iter().map(|window| json!({
+            "lookup": window.lookup,
+            "function": window.function,
+            "caller": window.caller.as_ref().map(frame),
+            "block": window.block,
+            "gap_ns": window.block.saturating_sub(window.lookup),
+            "reason": window.reason,
+            "ends": Value::Null,
+            "link": window.site.name(),
+        })).collect::<Vec<_>>(),
+        "lookup": Value::Null,
+        "score": score(&goroutine.score),
+        "conflicts": goroutine.conflicts,
+        "confidence": goroutine.confidence.name(),
+    })
+}
+
+fn blocked_on(evidence: &Evidence, goroutine: &Goroutine) -> Value {
+    let memory = goroutine.memory.as_ref();
+    if let Some((memory, (kind, addresses))) = memory.and_then(|memory| Some((memory, memory.blocked_on.as_ref()?))) {
+        let held = memory.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type}));
+        let addresses: Vec<String> = addresses.iter().map(|at| format!("{at:#x}")).collect();
+        return json!({"kind": kind, "addr": addresses.first(), "addrs": addresses, "held_by": held.collect::<Vec<_>>()});
+    }
+    let nil = evidence.clusters.get(goroutine.cluster).is_some_and(|cluster| cluster.nil_channel);
+    if nil {
+        json!({"kind": "nil_chan", "addr": null, "held_by": []})
+    } else {
+        Value::Null
+    }
+}
+
+fn in_trace(told: &InTrace) -> Value {
+    json!({
+        "created": told.created.map(|ts| json!({"ts": ts, "by": told.created_by})),
+        "state": told.state,
+        "last_block": told.since.map(|ts| json!({"ts": ts, "reason": told.reason, "p": told.proc, "m": told.thread})),
+        "stack": told.stack.iter().map(frame).collect::<Vec<_>>(),
+        "woken": told.woken,
+        "last_waker": told.last_waker,
+        "cpu_samples": told.cpu_samples,
+    })
+}
+
+fn frame(frame: &Frame) -> Value {
+    json!({"func": frame.function, "file": frame.file, "line": frame.line})
+}
+
+fn score(score: &Score) -> Value {
+    let terms = score.terms.iter().map(|term| json!({"id": term.id, "points": term.points, "because": term.because}));
+    json!({"total": score.total(), "terms": terms.collect::<Vec<_>>()})
+}

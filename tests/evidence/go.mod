@@ -1,0 +1,3 @@
+module evidence
+
+go 1.23

@@ -1,0 +1,294 @@
+"""Profiles and traces of one run joined, reported, and the report looked at in a real browser."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import toolchains
+from conftest import ROOT, cli, gdb
+
+VERSIONS = ("1.23.9", "1.26.6", "1.27.3")
+
+
+class Run:
+    """A run of tests/evidence that still lives, with the files it wrote and what it says of itself."""
+
+    def __init__(self, directory, version, *arguments):
+        self.directory, self.version = directory, version
+        program = directory / "evidence"
+        subprocess.run([toolchains.go(version), "build", "-o", program, "."], cwd=ROOT / "tests" / "evidence",
+                       env=toolchains.environment(version), check=True)
+        self.began = time.time()
+        self.process = subprocess.Popen([program, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env=dict(os.environ, GOMAXPROCS="2"))
+        self.truth = json.loads(self.process.stdout.readline())
+        self.ended = time.time()
+        self.leaked = sorted(self.truth["leaked"] or [])
+
+    def file(self, name):
+        return str(self.directory / name)
+
+    def end(self):
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    made = {}
+
+    def run(version, *arguments):
+        key = (version, *arguments)
+        if key not in made:
+            made[key] = Run(tmp_path_factory.mktemp("evidence"), version, *arguments)
+        return made[key]
+
+    yield run
+    for one in made.values():
+        one.end()
+
+
+@pytest.fixture(params=VERSIONS)
+def run(request, runs):
+    return runs(request.param)
+
+
+def joined(*words):
+    answer = cli("evidence", *words, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("\n") == 1
+    return json.loads(answer.stdout)
+
+
+def all_sources(run):
+    return "--profile", run.file("early.txt"), "--profile", run.file("late.txt"), "--trace", run.file("trace.out")
+
+
+def leak(record, goids):
+    """The cluster of exactly these goroutines, and their records."""
+    clusters = [c for c in record["clusters"] if sorted(c["goids"]) == goids]
+    assert len(clusters) == 1, [(c["state"], c["goids"]) for c in record["clusters"]]
+    return clusters[0], [g for g in record["goroutines"] if g["goid"] in goids]
+
+
+def test_the_leaked_goroutines_are_one_cluster_with_all_sources(run):
+    record = joined(*all_sources(run))
+    cluster, members = leak(record, run.leaked)
+    assert record["schema"] == "gomap.evidence/1" and record["clusters"][0] is cluster
+    assert cluster["state"] == "chan receive (nil chan)" and cluster["class"] != "waiting"
+    assert cluster["counts"] == [3, 8] and cluster["sources"] == ["p1", "p2", "t1"]
+    assert cluster["frames"][0]["func"] == "main.consume"
+    assert len(members) == 8
+    for member in members:
+        assert member["joined_by"] == "goid" and member["conflicts"] == []
+        told = member["sources"]
+        assert told["p2"]["state"] == "chan receive (nil chan)"
+        assert told["t1"]["last_block"]["reason"] == "forever"
+        assert told["t1"]["created"]["by"] == 1
+        terms = {term["id"]: term["points"] for term in member["score"]["terms"]}
+        assert terms["nil_chan"] == 35 and terms["growth"] == 10 and terms["no_waker"] == 10
+        assert member["score"]["total"] == sum(terms.values())
+    assert record["conflicts"] == []
+
+
+def test_lookups_followed_by_a_wait_without_end_are_found_on_leaked_goroutines_alone(run):
+    record = joined(*all_sources(run))
+    found = [g for g in record["goroutines"] if g["windows"]]
+    assert found and {g["goid"] for g in found} <= set(run.leaked)
+    for goroutine in found:
+        for window in goroutine["windows"]:
+            assert 0 < window["gap_ns"] < 5_000_000_000
+            assert re.match(r"runtime\.map|internal/runtime/maps\.", window["function"])
+            assert window["block"] == goroutine["sources"]["t1"]["last_block"]["ts"]
+    same = [w for g in found for w in g["windows"] if w["link"] == "same_func"]
+    assert same and all(w["caller"]["func"] == "main.consume" for w in same)
+    assert record["verdict"]["finding"].startswith(f"{len(found)} goroutine")
+
+
+def test_workers_that_were_woken_are_no_suspects(run):
+    record = joined(*all_sources(run))
+    workers = [c for c in record["clusters"] if any(f["func"] == "main.worker" for f in c["frames"])]
+    assert workers and all(c["class"] == "waiting" for c in workers)
+
+
+def test_a_profile_without_ids_is_joined_by_stack_and_says_so(run):
+    record = joined("--profile", run.file("late.pb.gz"), "--trace", run.file("trace.out"))
+    cluster, members = leak(record, run.leaked)
+    assert cluster["count"] == 8 and cluster["sources"] == ["p1", "t1"]
+    assert {member["joined_by"] for member in members} == {"stack"}
+    assert "goroutine_ids" in {limit["what"] for limit in record["limits"]}
+
+
+def test_each_source_alone_finds_the_leak_and_names_what_it_cannot_know(run):
+    by_trace = joined("--trace", run.file("trace.out"))
+    assert leak(by_trace, run.leaked)[0]["state"] == "chan receive (nil chan)"
+    assert "wait_reasons" in {limit["what"] for limit in by_trace["limits"]}
+    by_profile = joined("--profile", run.file("late.txt"))
+    cluster, members = leak(by_profile, run.leaked)
+    assert cluster["confidence"] == "low" and all(member["windows"] == [] for member in members)
+    assert "block_times" in {limit["what"] for limit in by_profile["limits"]}
+
+
+def test_trace_time_is_put_on_the_wall_clock_where_the_trace_can(run):
+    record = joined(*all_sources(run))
+    alignment = record["alignment"]
+    if run.version == "1.23.9":
+        assert alignment["source"] == "nanotime" and alignment["wall"] is None
+        return
+    assert alignment["source"] == "clock_snapshot"
+    first, last = alignment["wall"]["first"] / 1e9, alignment["wall"]["last"] / 1e9
+    assert run.began - 0.1 < first < last < run.ended + 0.1
+    assert alignment["wall"]["residual_ns"] < 100_000_000
+
+
+def test_another_process_is_refused_and_joined_by_force_with_its_conflicts(runs):
+    one, other = runs("1.27.3"), runs("1.27.3", "other")
+    words = ("--profile", other.file("late.txt"), "--trace", one.file("trace.out"))
+    refused = cli("evidence", *words)
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert "different processes or builds" in refused.stderr and "--force" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    forced = joined(*words, "--force")
+    assert any("main.stranger" in conflict or "main.consume" in conflict for conflict in forced["conflicts"])
+    two = cli("evidence", "--profile", other.file("late.txt"), "--profile", one.file("late.txt"))
+    assert two.returncode == 2 and "different processes or builds" in two.stderr
+
+
+def test_the_verbs_answer_alike_in_gdb_without_a_target(runs):
+    run = runs("1.27.3")
+    sources = " ".join(all_sources(run))
+    goid = run.leaked[0]
+    for words in ("evidence " + sources, f"timeline {goid} --trace {run.file('trace.out')}", f"profile {run.file('late.txt')}"):
+        here = gdb(commands=[f"gomap {words} --json"])
+        there = cli(*words.split(), "--json")
+        assert there.returncode == 0 and json.loads(there.stdout)
+        assert here.stdout == there.stdout, here.stderr
+
+
+def test_timeline_draws_the_states_and_refuses_an_unknown_goroutine(run):
+    goid = run.leaked[0]
+    drawn = cli("timeline", goid, "--trace", run.file("trace.out"))
+    assert drawn.returncode == 0 and f"goroutine {goid}" in drawn.stdout and "forever" in drawn.stdout
+    unknown = cli("timeline", 999999, "--trace", run.file("trace.out"))
+    assert unknown.returncode == 2 and "does not tell of goroutine 999999" in unknown.stderr
+
+
+def test_bad_files_and_bad_use_are_one_sentence(tmp_path, runs):
+    run = runs("1.27.3")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("hello\n")
+    bad = [
+        ("evidence",),
+        ("evidence", "--profile", tmp_path / "none"),
+        ("evidence", "--profile", tmp_path),
+        ("evidence", "--profile", tmp_path / "empty"),
+        ("evidence", "--profile", tmp_path / "text"),
+        ("evidence", "--trace", tmp_path / "empty"),
+        ("evidence", "--trace", run.file("late.txt")),
+        ("evidence", "--profile", run.file("trace.out")),
+        ("evidence", "--profile", run.file("late.txt"), "--key", '"x"'),
+        ("profile", tmp_path / "none"),
+        ("timeline", 1, "--trace", tmp_path / "text"),
+        ("timeline", 1),
+    ]
+    for words in bad:
+        answer = cli(*words)
+        assert answer.returncode == 2 and answer.stdout == "", words
+        assert answer.stderr.startswith("mapscope: ") and answer.stderr.count("\n") == 1, (words, answer.stderr)
+
+
+HOSTILE = """<script>document.title='run'</script>"'`|\u202e\x1b[31m"""
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A dump whose function, file and labels would be dangerous to print as they are."""
+    name = HOSTILE.replace("\x1b", "")
+    dump = f"goroutine 7 [chan receive (nil chan)]:\nmain.f{name}(0x1)\n\t/src/{name}.go:3 +0x1\n"
+    dump += "created by main.main in goroutine 1\n\t/src/main.go:9 +0x1\n\n"
+    dump += 'goroutine 8 [chan receive labels:{"<b onload=x>": "</style><script>1</script>"}]:\nmain.g()\n\t/src/main.go:4 +0x1\n'
+    path = tmp_path / "hostile.txt"
+    path.write_text(dump)
+    return path
+
+
+def test_text_of_the_target_does_nothing_in_any_form(hostile, tmp_path):
+    for ending in ("html", "md", "txt"):
+        path = tmp_path / f"out.{ending}"
+        assert cli("evidence", "--profile", hostile, "-o", path).returncode == 0
+        text = path.read_text()
+        assert "document.title" in text, "the name is shown"
+        assert "\u202e" not in text and "\x1b" not in text
+        if ending != "txt":
+            assert "<script" not in text and "<b onload" not in text
+
+
+def report_on_the_live_process(run, tmp_path, key):
+    path = tmp_path / "report.html"
+    answer = cli("--pid", run.process.pid, "evidence", *all_sources(run), "--map", "main.subs", "--key", key, "-o", path)
+    assert answer.returncode == 0, answer.stderr
+    return path
+
+
+def test_the_report_sets_the_missed_key_beside_the_stored_one(run, tmp_path):
+    text = report_on_the_live_process(run, tmp_path, '"topic-0 "').read_text()
+    assert '&quot;topic-0<mark>\u2423<small>U+0020</small></mark>&quot;' in text
+    assert "likely a map lookup with a key that is not in the map" in text
+    # Each live slot is in one square: 100 topics and 4 dangerous keys.
+    assert sum(int(n) for n in re.findall(r"<title>(\d+) live slots", text)) == 104
+
+
+def test_keys_of_the_target_are_escaped(runs, tmp_path):
+    key = json.dumps("</style><script>document.title='run'</script> ")
+    text = report_on_the_live_process(runs("1.27.3"), tmp_path, key).read_text()
+    assert "<script" not in text and text.count("</style>") == 1
+    assert html.escape("</style><script>document.title=") in text
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if shutil.which("chromium") is None:
+        if os.geteuid() == 0 and shutil.which("apt-get"):
+            subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"],
+                           env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"), capture_output=True)
+        if shutil.which("chromium") is None:
+            pytest.skip("chromium is not installed and cannot be: apt-get install chromium")
+
+    def browse(page, *options, size="1200,800"):
+        profile = tmp_path_factory.mktemp("chromium")
+        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 "--enable-logging=stderr", f"--user-data-dir={profile}", f"--window-size={size}"]
+        return subprocess.run([*words, *options, Path(page).as_uri()], capture_output=True, text=True, timeout=120)
+
+    return browse
+
+
+def test_a_browser_shows_the_verdict_first_and_complains_of_nothing(chromium, run, hostile, tmp_path):
+    dangerous = tmp_path / "dangerous.html"
+    assert cli("evidence", "--profile", hostile, "-o", dangerous).returncode == 0
+    page = report_on_the_live_process(run, tmp_path, '"topic-0 "')
+    for path in (page, dangerous):
+        shot = tmp_path / "shot.png"
+        answer = chromium(path, f"--screenshot={shot}")
+        assert shot.stat().st_size > 5000
+        assert "CONSOLE" not in answer.stderr, answer.stderr
+        dom = chromium(path, "--dump-dom").stdout
+        assert "<script" not in dom and "<title>run</title>" not in dom and 'id="verdict"' in dom
+    # A copy that may run our script tells where the verdict is; the report itself allows none.
+    measure = """<script>addEventListener("load", () => {
+        const r = document.getElementById("verdict").getBoundingClientRect();
+        document.title = [r.top >= 0, r.bottom <= innerHeight, document.documentElement.scrollWidth <= innerWidth].join();
+    })</script></body>"""
+    source = page.read_text()
+    copy = tmp_path / "copy.html"
+    policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", source).group()
+    copy.write_text(source.replace(policy, "").replace("</body>", measure))
+    for size in ("1200,800", "500,700"):
+        dom = chromium(copy, "--dump-dom", size=size).stdout
+        assert "<title>true,true,true</title>" in dom, (size, re.search("<title>.*?</title>", dom).group())
