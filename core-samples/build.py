@@ -129,7 +129,7 @@ def live(exe, args=(), **popen):
     """Run a sample until it is ready, as a `Live`; it is killed when the block ends."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen([str(exe), "wait", *map(str, args)], stdout=subprocess.PIPE, stderr=errors, text=True,
-                                   env=_run_environment(), **{"stdin": subprocess.DEVNULL, **popen})
+                                   **{"stdin": subprocess.DEVNULL, "env": _run_environment(), **popen})
         watchdog = threading.Timer(READY_SECONDS, process.kill)
         watchdog.start()
         try:

@@ -13,6 +13,7 @@ pub mod goroutine;
 pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod reach;
 pub mod session;
 pub mod types;
 pub mod value;

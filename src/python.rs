@@ -1,6 +1,6 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
-use crate::answer::{self, Format, GoroutineOptions, KeyInput, PrintOptions, Show, SortBy};
+use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy};
 use crate::error::Watch;
 use crate::memory::{DebuggerMemory, Memory};
 use crate::session::{MapRef, Session};
@@ -379,7 +379,28 @@ impl PySession {
         })
     }
 
-    /// Checks one map, or all package variables that are maps; returns whether something is wrong.
+    /// Lists every map that can be reached.
+    #[pyo3(signature = (*, by_count, type_name, min_bytes, limit, json, write, output, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn list(
+        &self,
+        py: Python<'_>,
+        by_count: bool,
+        type_name: Option<String>,
+        min_bytes: u64,
+        limit: usize,
+        json: bool,
+        write: Py<PyAny>,
+        output: Option<PathBuf>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let session = Shared(&self.session);
+        let options = ListOptions { json, by_count, type_name, min_bytes, limit };
+        Output::open(write, output, progress)?
+            .run(py, move |watch, out| answer::list(session.get(), &options, watch, out))
+    }
+
+    /// Checks one map, or all that can be reached; returns whether something is wrong.
     #[pyo3(signature = (map, *, name, json, write, output, progress))]
     #[allow(clippy::too_many_arguments)]
     fn check(
@@ -395,11 +416,10 @@ impl PySession {
         let (session, map) = (Shared(&self.session), map.map(|map| map.0));
         Output::open(write, output, progress)?.run(py, move |watch, out| {
             let session = session.get();
-            let maps = match map {
-                Some(map) => vec![(name, map)],
-                None => session.all_maps(),
-            };
-            answer::check(session, &maps, json, watch, out)
+            match map {
+                Some(map) => answer::check(session, &[(name, map)], json, watch, out),
+                None => answer::check_all(session, json, watch, out),
+            }
         })
     }
 

@@ -1,6 +1,7 @@
 //! One target to ask questions of: its memory, its program, its types.
 
 use crate::binary::elf;
+use crate::binary::hashstate;
 use crate::binary::program::Program;
 use crate::expression::{self, Location};
 use crate::layout::hash_state;
@@ -131,23 +132,11 @@ impl Session {
             return unknown(format!("the hash function at {code:#x} has no name here"));
         };
         let go = descriptors.version.number();
-        let recipe = Recipe::of_hasher(&self.types, map.key.id, &function, captured, go)?;
+        let recipe = Recipe::of_hasher(&*self.memory, &self.types, map.key.id, &function, captured, go)?;
         match recipe {
             Some(recipe) => Ok(Hasher::Known { state: Box::new(self.hash_state()?), recipe, function }),
             None => unknown(format!("the hash function {function} is not known")),
         }
-    }
-
-    /// All package variables that are maps, with their names.
-    pub fn all_maps(&self) -> Vec<(String, MapRef)> {
-        let mut maps: Vec<(String, MapRef)> = self
-            .types
-            .map_variables("")
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), self.resolve(&format!("'{name}'")).ok()?)))
-            .collect();
-        maps.sort_by(|a, b| a.0.cmp(&b.0));
-        maps
     }
 
     /// The thread that is inside a write to some map, in words; `None` when no thread's registers say so.
@@ -187,11 +176,15 @@ impl Session {
     pub fn hash_state(&self) -> Result<HashState> {
         let program = self.types.program();
         let go = program.version.as_ref().map(|v| v.number()).unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN);
-        let mut addresses = [0; 3];
-        for (address, name) in addresses.iter_mut().zip(hash_state::variables(go)) {
-            let found = self.types.variable(name)?;
-            *address = found.ok_or_else(|| Error::Map(format!("the program has no {name}, so no hash is known")))?.0;
-        }
+        let named = hash_state::variables(go).map(|name| self.types.variable(name).ok().flatten().map(|found| found.0));
+        let addresses = match named {
+            [Some(flag), Some(schedule), Some(hashkey)] => [flag, schedule, hashkey],
+            _ => self
+                .types
+                .module()
+                .and_then(|module| hashstate::locate(&*self.memory, module, go))
+                .ok_or_else(|| Error::Map("the process's hash state was not found, so no hash is known".into()))?,
+        };
         read_hash_state(&*self.memory, addresses, program.is_arm(), go)
     }
 

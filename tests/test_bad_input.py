@@ -130,6 +130,19 @@ def test_a_program_that_is_not_go(tmp_path):
 
 
 @BOTH
+def test_a_version_newer_than_known_is_tried_and_said(corrupt, version, tmp_path):
+    dump = corrupt(version)
+    exe = tmp_path / "exe"
+    # The build info's version string; as long as the real one, so that nothing else moves.
+    newer = b"go1.99" + version.encode()[4:]
+    exe.write_bytes(dump.exe.read_bytes().replace(b"go" + version.encode(), newer))
+    exe.chmod(0o755)
+    answer = cli("--core", exe, dump.core, "print", "main.Sound", "--limit", "0", "--json")
+    assert f"{newer.decode()} is newer than Go 1.27, the newest known" in answer.stderr
+    assert len(documents(answer.stdout)[0]["entries"]) == 1000
+
+
+@BOTH
 def test_a_program_without_dwarf_is_one_sentence(version):
     dump = build.dump("maps", version, "stripped")
     answer = cli("--core", dump.exe, dump.core, "print", "main.M0")

@@ -16,6 +16,9 @@ if [ -n "$missing" ]; then
         exit 1
     fi
 fi
-if ! command -v cargo >/dev/null 2>&1 && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain 1.85.0
+# The newest release that any dependency asks for; Debian's own cargo is older.
+oldest=1.89
+version=$(PATH="$HOME/.cargo/bin:$PATH" cargo --version 2>/dev/null | cut -d' ' -f2 || true)
+if [ "$(printf '%s\n%s\n' "$oldest" "${version:-0}" | sort -V | head -1)" != "$oldest" ]; then
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile default --default-toolchain 1.95.0
 fi

@@ -249,7 +249,7 @@ def _run_export(front, args):
 def _check_options(parser):
     parser.add_argument("map", metavar="MAP", nargs="?", help="an expression that yields a map, or 0xADDR with --type")
     parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
-    parser.add_argument("--all", action="store_true", help="all package variables that are maps")
+    parser.add_argument("--all", action="store_true", help="all maps that package variables lead to")
 
 
 def _run_check(front, args):
@@ -294,6 +294,19 @@ def _run_explain(front, args):
     front.session().explain(args.goid, json=args.json, **output(front, args))
 
 
+def _list_options(parser):
+    parser.add_argument("--sort", choices=["bytes", "count"], default="bytes", help="largest first (default: bytes)")
+    parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE")
+    parser.add_argument("--min-bytes", type=_count, metavar="N", default=0, help="only maps of at least N bytes")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N maps; 0 is all (default: set gomap limit)")
+
+
+def _run_list(front, args):
+    limit = front.settings["limit"] if args.limit is None else args.limit
+    front.session().list(by_count=args.sort == "count", type_name=unquote(args.type), min_bytes=args.min_bytes,
+                         limit=0 if args.json and args.limit is None else limit, json=args.json, **output(front, args))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -330,6 +343,11 @@ Exit status of the command-line form: 1 when something is wrong.
 examples:
   gomap check main.cache
   gomap check --all""", _check_options, _run_check, takes_map=False),
+    Verb("list", "List every map that package variables lead to, with its owner path, entries and bytes.", """\
+examples:
+  gomap list
+  gomap list --type main.Session --sort count
+  gomap list --min-bytes 1000000 --json""", _list_options, _run_list, takes_map=False),
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:
   gomap export main.cache cache.jsonl""", _export_options, _run_export),
@@ -368,4 +386,4 @@ def run(front, words):
     verb = BY_NAME.get(words[0])
     if verb is None:
         raise UsageError("gomap has no verb %r; it has: %s" % (words[0], ", ".join(BY_NAME)))
-    return verb.run(front, verb.parser.parse_args(words[1:])) or 0
+    return verb.run(front, verb.parser.parse_intermixed_args(words[1:])) or 0

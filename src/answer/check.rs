@@ -3,6 +3,7 @@
 use super::{head, line, write_error};
 use crate::error::Watch;
 use crate::map::check::{check as check_map, Report};
+use crate::reach::reach;
 use crate::session::{MapRef, Session};
 use crate::Result;
 use serde_json::{json, Value};
@@ -10,6 +11,13 @@ use std::io::Write;
 
 /// A map to check: what it is called, and where it is.
 pub type Named = (String, MapRef);
+
+/// Checks every map that can be reached.
+pub fn check_all(session: &Session, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
+    let found = reach(session, watch)?;
+    let maps: Vec<Named> = found.maps.into_iter().map(|map| (map.path, map.map)).collect();
+    check(session, &maps, as_json, watch, out)
+}
 
 /// Checks `maps`; returns whether anything worse than information was found.
 pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {

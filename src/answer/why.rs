@@ -63,24 +63,37 @@ fn inquire(map: &GoMap<'_>, keys: &Keys<'_>, hasher: &Hasher, key: &[u8], watch:
     if lookup.found.is_some() {
         return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present" });
     }
-    let mut near = NearMisses::new(keys, map.types, &map.key, key, NEAR)?;
-    let mut stray = None;
+    let mut near = NearMisses::new(keys, map.key.id, key, NEAR)?;
     map.each(watch, &mut |entry| {
-        let Ok(stored) = entry.key else { return Ok(true) };
-        if keys.equal(&map.key, stored, key).unwrap_or(false) {
-            let (key_address, elem_address) = (entry.key_address, entry.elem_address);
-            stray = Some(Found { place: entry.place, slot: entry.slot, key_address, elem_address });
-        } else {
-            near.offer(stored);
+        if let Ok(stored) = entry.key {
+            near.offer(stored, entry.key_address);
         }
         Ok(true)
     })?;
+    let nearest = near.finish();
+    let stray = match nearest.equal {
+        Some(address) => find_at(map, address, watch)?,
+        None => None,
+    };
     let verdict = match (&lookup.hash, stray) {
         (Some(KeyHash::Unhashable(_)), _) => "unhashable",
         (_, Some(_)) => "unreachable",
         _ => "absent",
     };
-    Ok(Inquiry { lookup, stray, near: near.finish(), verdict })
+    Ok(Inquiry { lookup, stray, near: nearest.near, verdict })
+}
+
+/// The entry whose key is stored at this address.
+fn find_at(map: &GoMap<'_>, address: u64, watch: &dyn Watch) -> Result<Option<Found>> {
+    let mut found = None;
+    map.each(watch, &mut |entry| {
+        let (key_address, elem_address) = (entry.key_address, entry.elem_address);
+        if key_address == address {
+            found = Some(Found { place: entry.place, slot: entry.slot, key_address, elem_address });
+        }
+        Ok(found.is_none())
+    })?;
+    Ok(found)
 }
 
 /// Hexadecimal, as addresses and hashes are shown.

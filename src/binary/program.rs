@@ -135,8 +135,8 @@ fn debug_file_candidates(path: &Path, file: &Mmap, ids: &elf::BuildIds) -> Vec<P
 /// The sentence for a program without DWARF.
 pub fn no_dwarf(path: &Path) -> Error {
     Error::Type(format!(
-        "{} has no DWARF debug information (built with -ldflags=-s or -w, or stripped); \
-         use a build that has it, or put its debug file beside it",
+        "{} has no DWARF debug information (built with -ldflags=-s or -w, or stripped), so its variables have no \
+         names; give an address with --type, or put its debug file beside it",
         path.display()
     ))
 }

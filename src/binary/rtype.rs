@@ -4,6 +4,7 @@
 //! src/internal/abi/map*.go. Offsets are those of 64-bit targets.
 
 use super::buildinfo::{uvarint, GoVersion};
+use super::module::Module;
 use crate::memory::Memory;
 use crate::types::{ClassicLayout, Field, GoType, Kind, MapLayout, MapType, Shape, SwissLayout, TypeId};
 use crate::{Error, Result};
@@ -13,8 +14,10 @@ use std::sync::Arc;
 /// Offsets in `abi.Type`, 48 bytes.
 mod offset {
     pub const SIZE: usize = 0;
+    pub const PTR_BYTES: usize = 8;
     pub const HASH: usize = 16;
     pub const TFLAG: usize = 20;
+    pub const ALIGN: usize = 21;
     pub const KIND: usize = 23;
     pub const STR: usize = 40;
     /// Where what is special to the kind begins.
@@ -40,6 +43,12 @@ pub fn is_direct(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
     Ok((tflag | kind) & 1 << 5 != 0)
 }
 
+/// Whether values of the type at `descriptor` are hashed and compared as plain bytes: `TFlagRegularMemory`.
+/// Source: src/internal/abi/type.go, go1.21 to 1.27 (1.19: src/runtime/type.go, the same).
+pub fn is_regular_memory(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
+    Ok(memory.u8(descriptor.wrapping_add(offset::TFLAG as u64))? & 1 << 3 != 0)
+}
+
 /// What every descriptor has in common.
 #[derive(Debug, Clone)]
 pub struct Descriptor {
@@ -55,6 +64,17 @@ pub struct Descriptor {
     pub regular_memory: bool,
     /// The name, as the runtime spells it (`main.T`, the package's last element only).
     pub name: String,
+    /// Alignment in bytes.
+    align: u8,
+    /// Bytes of a value, from its start, that can hold pointers.
+    pointer_bytes: u64,
+}
+
+impl Descriptor {
+    /// Whether bytes that parse as a descriptor are one: what is redundant in it must agree.
+    fn is_plausible(&self) -> bool {
+        self.align.is_power_of_two() && self.pointer_bytes <= self.size && !self.name.is_empty()
+    }
 }
 
 /// What a map's descriptor says beyond its layout.
@@ -97,7 +117,16 @@ impl Descriptors<'_> {
             name = name.strip_prefix('*').map(str::to_string).ok_or_else(|| garbage("its name has no star"))?;
         }
         let regular_memory = bytes[offset::TFLAG] & TFLAG_REGULAR_MEMORY != 0;
-        Ok(Descriptor { address, size, hash: LE::read_u32(&bytes[offset::HASH..]), kind, regular_memory, name })
+        Ok(Descriptor {
+            address,
+            size,
+            hash: LE::read_u32(&bytes[offset::HASH..]),
+            kind,
+            regular_memory,
+            name,
+            align: bytes[offset::ALIGN],
+            pointer_bytes: LE::read_u64(&bytes[offset::PTR_BYTES..]),
+        })
     }
 
     /// The whole type.
@@ -127,6 +156,19 @@ impl Descriptors<'_> {
             shape,
             descriptor: Some(address),
         })
+    }
+
+    /// Addresses of the descriptors that a module lists: by its typelinks, or since 1.27, where there are
+    /// none, every sound descriptor in the range that holds them.
+    pub fn listed(&self, module: &Module) -> Vec<u64> {
+        if let Some((start, count)) = module.typelinks {
+            let bytes = self.memory.bytes(start, 4 * count as usize).unwrap_or_default();
+            let offsets = bytes.chunks_exact(4).map(LE::read_i32);
+            return offsets.filter_map(|offset| module.types.checked_add_signed(offset as i64)).collect();
+        }
+        let len = module.typedesclen.unwrap_or(0).min(module.etypes - module.types);
+        let starts = (module.types + 8..module.types + len).step_by(8);
+        starts.filter(|&address| self.descriptor(address).is_ok_and(|d| d.is_plausible())).collect()
     }
 
     /// Fields of a struct: 24 bytes each, name, type and offset.

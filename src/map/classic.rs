@@ -76,7 +76,7 @@ impl Header {
                 (count, _) => refuse(format!("count {count} but no buckets")),
             };
         }
-        if self.buckets % 8 != 0 || self.oldbuckets % 8 != 0 {
+        if !self.buckets.is_multiple_of(8) || !self.oldbuckets.is_multiple_of(8) {
             return refuse(format!("buckets at {:#x} are not aligned", self.buckets | self.oldbuckets));
         }
         if memory.size().is_some_and(|size| self.bucket_count().saturating_mul(slots.size) > size) {
@@ -240,7 +240,7 @@ impl Array<'_, '_> {
             };
             for (i, bucket) in bytes.chunks_exact(size as usize).enumerate() {
                 let index = first + i as u64;
-                if index % TICK == 0 {
+                if index.is_multiple_of(TICK) {
                     watch.tick(index, self.count)?;
                 }
                 if self.old && is_evacuated(bucket[0]) {

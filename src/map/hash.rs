@@ -27,9 +27,13 @@ pub enum Algorithm {
     Fallback,
 }
 
-/// One round of AES on a 16-byte state: ShiftRows, SubBytes, MixColumns, xor with `key` (amd64's AESENC).
+/// Rounds of AES on a 16-byte state.
 trait Round: Copy {
+    /// ShiftRows, SubBytes, MixColumns, xor with `key` (amd64's AESENC).
     fn enc(self, state: u128, key: u128) -> u128;
+
+    /// ShiftRows, SubBytes (amd64's AESENCLAST with a key of 0).
+    fn enc_last(self, state: u128) -> u128;
 }
 
 /// Portable, on any processor.
@@ -40,6 +44,12 @@ impl Round for Soft {
     fn enc(self, state: u128, key: u128) -> u128 {
         let mut block = state.to_le_bytes().into();
         aes::hazmat::cipher_round(&mut block, &key.to_le_bytes().into());
+        u128::from_le_bytes(block.into())
+    }
+
+    fn enc_last(self, state: u128) -> u128 {
+        let mut block = self.enc(state, 0).to_le_bytes().into();
+        aes::hazmat::inv_mix_columns(&mut block);
         u128::from_le_bytes(block.into())
     }
 }
@@ -58,6 +68,55 @@ impl Round for Native {
         unsafe {
             let (state, key) = (std::mem::transmute::<u128, __m128i>(state), std::mem::transmute::<u128, __m128i>(key));
             std::mem::transmute::<__m128i, u128>(_mm_aesenc_si128(state, key))
+        }
+    }
+
+    #[inline(always)]
+    fn enc_last(self, state: u128) -> u128 {
+        use std::arch::x86_64::{__m128i, _mm_aesenclast_si128, _mm_setzero_si128};
+        // SAFETY: as for `enc`.
+        unsafe {
+            let state = std::mem::transmute::<u128, __m128i>(state);
+            std::mem::transmute::<__m128i, u128>(_mm_aesenclast_si128(state, _mm_setzero_si128()))
+        }
+    }
+}
+
+/// A hash that is to be computed with some kind of rounds.
+trait Work {
+    fn run<R: Round>(self, round: R) -> u64;
+}
+
+/// `memhash` of bytes.
+struct Bytes<'w> {
+    state: &'w HashState,
+    data: &'w [u8],
+    seed: u64,
+}
+
+impl Work for Bytes<'_> {
+    #[inline(always)]
+    fn run<R: Round>(self, round: R) -> u64 {
+        let Bytes { state, data, seed } = self;
+        match state.algorithm {
+            Algorithm::ArmAes => arm::memhash(round, &state.schedule, data, seed, state.go),
+            _ => amd::memhash(round, &state.schedule, data, seed),
+        }
+    }
+}
+
+/// `memhash32` or `memhash64` of a block in which seed and key are put together.
+struct Block<'w> {
+    state: &'w HashState,
+    block: u128,
+}
+
+impl Work for Block<'_> {
+    #[inline(always)]
+    fn run<R: Round>(self, round: R) -> u64 {
+        match self.state.algorithm {
+            Algorithm::ArmAes => arm::fixed(round, self.state.schedule[0], self.block),
+            _ => amd::fixed(round, &self.state.schedule, self.block),
         }
     }
 }
@@ -117,70 +176,52 @@ impl HashState {
     }
 
     /// `memhash(data, seed, len(data))`, also the hash of a string.
+    #[inline]
     pub fn memhash(&self, data: &[u8], seed: u64) -> u64 {
         match self.algorithm {
-            Algorithm::AmdAes => self.amd_memhash(data, seed),
-            Algorithm::ArmAes => arm::memhash(Soft, &self.schedule, data, seed, self.go),
             Algorithm::Fallback => fallback(&self.keys, data, seed),
+            _ => self.run(Bytes { state: self, data, seed }),
         }
     }
 
     /// `memhash32`: of 4 bytes.
+    #[inline]
     pub fn memhash32(&self, key: u32, seed: u64) -> u64 {
-        match self.algorithm {
-            Algorithm::AmdAes => self.amd_block((key as u128) << 64 | seed as u128),
-            // From 1.27 on the whole seed goes in (src/internal/runtime/maps/memhash_arm64.s).
-            Algorithm::ArmAes if self.go >= (1, 27) => {
-                arm::fixed(Soft, self.schedule[0], (key as u128) << 64 | seed as u128)
-            }
-            Algorithm::ArmAes => arm::fixed(Soft, self.schedule[0], (key as u128) << 32 | (seed as u32) as u128),
-            Algorithm::Fallback => fallback(&self.keys, &key.to_le_bytes(), seed),
-        }
+        let block = match self.algorithm {
+            Algorithm::Fallback => return fallback(&self.keys, &key.to_le_bytes(), seed),
+            // Until 1.26 half of the seed is left out (src/runtime/asm_arm64.s).
+            Algorithm::ArmAes if self.go < (1, 27) => (key as u128) << 32 | (seed as u32) as u128,
+            _ => (key as u128) << 64 | seed as u128,
+        };
+        self.run(Block { state: self, block })
     }
 
     /// `memhash64`: of 8 bytes.
+    #[inline]
     pub fn memhash64(&self, key: u64, seed: u64) -> u64 {
         match self.algorithm {
-            Algorithm::AmdAes => self.amd_block((key as u128) << 64 | seed as u128),
-            Algorithm::ArmAes => arm::fixed(Soft, self.schedule[0], (key as u128) << 64 | seed as u128),
             Algorithm::Fallback => fallback(&self.keys, &key.to_le_bytes(), seed),
+            _ => self.run(Block { state: self, block: (key as u128) << 64 | seed as u128 }),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn amd_block(&self, block: u128) -> u64 {
+    #[inline]
+    fn run(&self, work: impl Work) -> u64 {
         #[target_feature(enable = "aes")]
-        fn native(schedule: &[u128; 8], block: u128) -> u64 {
-            amd::fixed(Native, schedule, block)
+        fn native(work: impl Work) -> u64 {
+            work.run(Native)
         }
         match self.native {
             // SAFETY: the processor was found to have AES.
-            true => unsafe { native(&self.schedule, block) },
-            false => amd::fixed(Soft, &self.schedule, block),
+            true => unsafe { native(work) },
+            false => work.run(Soft),
         }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn amd_block(&self, block: u128) -> u64 {
-        amd::fixed(Soft, &self.schedule, block)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn amd_memhash(&self, data: &[u8], seed: u64) -> u64 {
-        #[target_feature(enable = "aes")]
-        fn native(schedule: &[u128; 8], data: &[u8], seed: u64) -> u64 {
-            amd::memhash(Native, schedule, data, seed)
-        }
-        match self.native {
-            // SAFETY: the processor was found to have AES.
-            true => unsafe { native(&self.schedule, data, seed) },
-            false => amd::memhash(Soft, &self.schedule, data, seed),
-        }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn amd_memhash(&self, data: &[u8], seed: u64) -> u64 {
-        amd::memhash(Soft, &self.schedule, data, seed)
+    fn run(&self, work: impl Work) -> u64 {
+        work.run(Soft)
     }
 }
 
@@ -252,22 +293,24 @@ mod arm {
     use super::{block_at, lanes, Round};
 
     /// AESE and AESMC together.
+    #[inline(always)]
     fn mixed<R: Round>(round: R, state: u128, key: u128) -> u128 {
         round.enc(state ^ key, 0)
     }
 
     /// AESE alone.
+    #[inline(always)]
     fn unmixed<R: Round>(round: R, state: u128, key: u128) -> u128 {
-        let mut block = mixed(round, state, key).to_le_bytes().into();
-        aes::hazmat::inv_mix_columns(&mut block);
-        u128::from_le_bytes(block.into())
+        round.enc_last(state ^ key)
     }
 
     /// `memhash32` and `memhash64`: three rounds with the first key.
+    #[inline(always)]
     pub fn fixed<R: Round>(round: R, key: u128, block: u128) -> u64 {
         unmixed(round, mixed(round, mixed(round, block, key), key), key) as u64
     }
 
+    #[inline(always)]
     pub fn memhash<R: Round>(round: R, schedule: &[u128; 8], data: &[u8], seed: u64, go: (u32, u32)) -> u64 {
         let n = data.len();
         let base = (n as u128) << 64 | seed as u128;

@@ -5,7 +5,7 @@
 //! uses is read from its hasher function, never derived from the key type alone.
 
 use super::hash::HashState;
-use crate::binary::rtype::is_direct;
+use crate::binary::rtype::{is_direct, is_regular_memory};
 use crate::memory::Memory;
 use crate::types::{Field, GoType, Kind, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -62,6 +62,7 @@ impl Recipe {
     /// The recipe of the hasher function `name` for keys of type `key`; `captured` is the word that its
     /// closure holds. `None` when we do not know this hasher.
     pub fn of_hasher(
+        memory: &dyn Memory,
         types: &dyn TypeSource,
         key: TypeId,
         name: &str,
@@ -77,7 +78,7 @@ impl Recipe {
         }
         let Some(function) = name.strip_prefix("runtime.") else {
             return match name.starts_with("reflect.MapOf.func") {
-                true => typehash(types, key, MAX_NEST).map(Some),
+                true => typehash(memory, types, key, MAX_NEST).map(Some),
                 false => Ok(None),
             };
         };
@@ -152,6 +153,10 @@ impl Signature<'_> {
                     let mut inner = Signature { rest: self.rest, offset: 0, pieces: Vec::new() };
                     inner.sequence(nest.checked_sub(1)?)?;
                     self.rest = inner.rest.strip_prefix(b"]")?;
+                    // The compiler leaves arrays of nothing out; here they would cost time for no bytes.
+                    if inner.offset == 0 {
+                        return None;
+                    }
                     let repeat = Recipe::Repeat(count, inner.offset, Box::new(Recipe::Pieces(inner.pieces)));
                     self.piece(count.checked_mul(inner.offset)?, repeat);
                 }
@@ -256,14 +261,25 @@ fn compiled(types: &dyn TypeSource, ty: &GoType, nest: usize) -> Result<Recipe> 
     }
 }
 
+/// Whether `typehash` takes a value as plain bytes. Descriptors of structs and arrays say so themselves:
+/// before Go 1.23 those made by `reflect.StructOf` are plain, but not flagged so (src/reflect/type.go).
+fn is_flagged_plain(memory: &dyn Memory, types: &dyn TypeSource, ty: &GoType, nest: usize) -> Result<bool> {
+    let has_parts = matches!(ty.shape, Shape::Struct(_) | Shape::Array { .. });
+    let descriptor = ty.descriptor.filter(|_| has_parts);
+    match descriptor.and_then(|descriptor| is_regular_memory(memory, descriptor).ok()) {
+        Some(flagged) => Ok(flagged),
+        None => is_plain(types, ty, nest),
+    }
+}
+
 /// `runtime.typehash`: field by field, plain values by size.
-fn typehash(types: &dyn TypeSource, id: TypeId, nest: usize) -> Result<Recipe> {
+fn typehash(memory: &dyn Memory, types: &dyn TypeSource, id: TypeId, nest: usize) -> Result<Recipe> {
     let nest = nest.checked_sub(1).ok_or_else(too_deep)?;
     let ty = types.load(id)?;
     if let Some(recipe) = simple(&ty) {
         return Ok(recipe);
     }
-    if is_plain(types, &ty, nest)? {
+    if is_flagged_plain(memory, types, &ty, nest)? {
         return Ok(match ty.size {
             4 => Recipe::Memory32,
             8 => Recipe::Memory64,
@@ -271,10 +287,10 @@ fn typehash(types: &dyn TypeSource, id: TypeId, nest: usize) -> Result<Recipe> {
         });
     }
     match &ty.shape {
-        Shape::Array { elem, len } => repeat(*len, types.load(*elem)?.size, typehash(types, *elem, nest)?),
+        Shape::Array { elem, len } => repeat(*len, types.load(*elem)?.size, typehash(memory, types, *elem, nest)?),
         Shape::Struct(fields) => {
             let wanted = fields.iter().filter(|field| !is_blank(field));
-            let pieces = wanted.map(|field| Ok((field.offset as usize, typehash(types, field.ty, nest)?)));
+            let pieces = wanted.map(|field| Ok((field.offset as usize, typehash(memory, types, field.ty, nest)?)));
             Ok(Recipe::Pieces(pieces.collect::<Result<_>>()?))
         }
         _ => Err(incomparable(&ty)),
@@ -308,6 +324,21 @@ impl<'a> Keys<'a> {
     /// Reads strings and dynamic values from `memory`.
     pub fn new(memory: &'a dyn Memory, types: &'a dyn TypeSource) -> Keys<'a> {
         Keys { memory, types, dynamic: RefCell::default() }
+    }
+
+    /// Where keys' texts and dynamic values are read.
+    pub fn memory(&self) -> &'a dyn Memory {
+        self.memory
+    }
+
+    /// Where their types are.
+    pub fn types(&self) -> &'a dyn TypeSource {
+        self.types
+    }
+
+    /// Whether two types are one, by identity or by descriptor.
+    pub fn is_same_type(&self, a: &GoType, b: &GoType) -> bool {
+        a.id == b.id || (a.descriptor.is_some() && a.descriptor == b.descriptor)
     }
 
     /// The hash of the key whose bytes are `key`.
@@ -402,7 +433,7 @@ impl<'a> Keys<'a> {
         }
         let ty = self.types.load(self.types.by_descriptor(descriptor)?)?;
         let direct = is_direct(self.memory, descriptor)?;
-        let recipe = typehash(self.types, ty.id, MAX_NEST).ok();
+        let recipe = typehash(self.memory, self.types, ty.id, MAX_NEST).ok();
         let dynamic = Rc::new(DynamicType { ty, direct, recipe });
         self.dynamic.borrow_mut().insert(descriptor, dynamic.clone());
         Ok(dynamic)
@@ -416,17 +447,6 @@ impl<'a> Keys<'a> {
             }
             _ => Ok(None),
         }
-    }
-
-    /// The text of a string value.
-    pub fn text(&self, string: &[u8]) -> Result<Vec<u8>> {
-        let (data, len) = string_parts(string.get(..16).ok_or_else(too_deep)?);
-        Ok(self.memory.bytes(data, len)?.into_owned())
-    }
-
-    /// `size` bytes at `address`.
-    pub fn bytes(&self, address: u64, size: u64) -> Result<Vec<u8>> {
-        Ok(self.memory.bytes(address, size as usize)?.into_owned())
     }
 
     /// Go's `==` of two values of one type.
@@ -452,7 +472,7 @@ impl<'a> Keys<'a> {
             (Shape::Interface { methods }, _) => match (self.take_apart(a, *methods)?, self.take_apart(b, *methods)?) {
                 (None, None) => true,
                 (Some((a_type, a)), Some((b_type, b))) => {
-                    (a_type.ty.id == b_type.ty.id || a_type.ty.descriptor == b_type.ty.descriptor)
+                    self.is_same_type(&a_type.ty, &b_type.ty)
                         && a_type.recipe.is_some()
                         && self.equal_nested(&a_type.ty, &a, &b, nest)?
                 }

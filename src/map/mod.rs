@@ -8,6 +8,9 @@ pub mod lookup;
 pub mod nearby;
 pub mod swiss;
 
+#[cfg(test)]
+mod tests;
+
 use crate::error::Watch;
 use crate::layout::SLOTS;
 use crate::memory::{Memory, MemoryError};

@@ -94,7 +94,7 @@ impl Header {
         if self.dir_len != 1 << self.global_depth {
             return refuse(format!("{} directory entries at depth {}", self.dir_len, self.global_depth));
         }
-        if self.dir_ptr == 0 || self.dir_ptr % 8 != 0 {
+        if self.dir_ptr == 0 || !self.dir_ptr.is_multiple_of(8) {
             return refuse(format!("its directory is at {:#x}", self.dir_ptr));
         }
         if memory.size().is_some_and(|size| self.dir_len.saturating_mul(8) > size) {

@@ -1,28 +1,34 @@
 //! The types of one program in one address space: DWARF types with their run-time descriptors joined.
 
 use super::{GoType, Shape, TypeId, TypeSource};
+use crate::binary::module::Module;
 use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
+use crate::expression::Location;
 use crate::memory::Memory;
 use crate::{Error, Result};
-use rustc_hash::FxHashMap;
-use std::sync::{Arc, RwLock};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::{Arc, OnceLock, RwLock};
 
 /// The type graph of a program as it runs.
 pub struct ProgramTypes {
     program: Arc<Program>,
     memory: Arc<dyn Memory>,
-    /// `runtime.firstmoduledata.types`: descriptors are named by their offset from here.
-    types_base: Option<u64>,
+    /// The runtime's module data: where descriptors and functions are.
+    module: Option<Module>,
     loaded: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
+    /// Descriptors by name, for types that DWARF does not name.
+    by_name: OnceLock<FxHashMap<String, u64>>,
 }
 
 impl ProgramTypes {
     /// The types of `program`, whose data is read from `memory`.
     pub fn new(program: Arc<Program>, memory: Arc<dyn Memory>) -> ProgramTypes {
-        let mut types = ProgramTypes { program, memory, types_base: None, loaded: RwLock::default() };
-        types.types_base = types.read_types_base();
-        types
+        let module = program
+            .version
+            .as_ref()
+            .and_then(|version| Module::find(&program.file, &*memory, program.bias, version).ok());
+        ProgramTypes { program, memory, module, loaded: RwLock::default(), by_name: OnceLock::new() }
     }
 
     /// The program.
@@ -34,6 +40,13 @@ impl ProgramTypes {
     pub fn variable(&self, name: &str) -> Result<Option<(u64, TypeId)>> {
         let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
         Ok(dwarf.variable(name)?.map(|v| (v.address.wrapping_add(self.program.bias), v.ty)))
+    }
+
+    /// Every package variable, with its run-time address and type; none without DWARF.
+    pub fn variables(&self) -> Vec<(String, Location)> {
+        let Some(dwarf) = &self.program.dwarf else { return Vec::new() };
+        let bias = self.program.bias;
+        dwarf.variables().map(|v| (v.name, Location { address: v.address.wrapping_add(bias), ty: v.ty })).collect()
     }
 
     /// Names of the package variables that start with `start` and are maps, or pointers to maps.
@@ -51,20 +64,52 @@ impl ProgramTypes {
         Ok(fields.iter().find(|f| &*f.name == name).map(|f| (f.offset, f.ty)))
     }
 
+    /// The runtime's module data, when it was found.
+    pub fn module(&self) -> Option<&Module> {
+        self.module.as_ref()
+    }
+
+    /// Every descriptor that the module lists or that one of them leads to, by name.
+    fn index_descriptors(&self) -> Result<FxHashMap<String, u64>> {
+        let descriptors = self.descriptors()?;
+        let mut queue = match &self.module {
+            Some(module) => descriptors.listed(module),
+            None => Vec::new(),
+        };
+        let (mut index, mut seen) = (FxHashMap::default(), FxHashSet::default());
+        while let Some(address) = queue.pop() {
+            if !seen.insert(address) {
+                continue;
+            }
+            let Ok(ty) = descriptors.load(address) else { continue };
+            let mut lead = |id: TypeId| {
+                if let TypeId::Runtime(address) = id {
+                    queue.push(address);
+                }
+            };
+            match &ty.shape {
+                Shape::Pointer(Some(elem)) | Shape::Slice(elem) | Shape::Chan(elem) => lead(*elem),
+                Shape::Array { elem, .. } => lead(*elem),
+                Shape::Struct(fields) => fields.iter().for_each(|field| lead(field.ty)),
+                Shape::Map(map) => {
+                    lead(map.key);
+                    lead(map.elem);
+                }
+                _ => {}
+            }
+            index.entry(ty.name.to_string()).or_insert(address);
+        }
+        Ok(index)
+    }
+
     /// The reader of the runtime's own descriptors.
     pub fn descriptors(&self) -> Result<Descriptors<'_>> {
         let lost = |what| Error::Type(format!("{} has no {what}", self.program.path.display()));
         Ok(Descriptors {
             memory: &*self.memory,
-            types: self.types_base.ok_or_else(|| lost("module data in this memory"))?,
+            types: self.module.as_ref().ok_or_else(|| lost("module data in this memory"))?.types,
             version: self.program.version.clone().ok_or_else(|| lost("Go version"))?,
         })
-    }
-
-    fn read_types_base(&self) -> Option<u64> {
-        let (module, ty) = self.variable("runtime.firstmoduledata").ok()??;
-        let (offset, _) = self.field(ty, "types").ok()??;
-        self.memory.u64(module.wrapping_add(offset)).ok()
     }
 }
 
@@ -81,7 +126,7 @@ impl TypeSource for ProgramTypes {
             }
             (TypeId::Dwarf(offset), Some(dwarf)) => {
                 let mut ty = dwarf.load_type(offset)?;
-                ty.descriptor = ty.descriptor.and_then(|offset| self.types_base?.checked_add(offset));
+                ty.descriptor = ty.descriptor.and_then(|offset| self.module.as_ref()?.types.checked_add(offset));
                 ty
             }
             (TypeId::Runtime(address), _) => self.descriptors()?.load(address)?,
@@ -93,12 +138,19 @@ impl TypeSource for ProgramTypes {
     }
 
     fn by_name(&self, name: &str) -> Result<Option<TypeId>> {
-        let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
-        Ok(dwarf.type_named(name).or_else(|| dwarf.type_named(&normal_spelling(name))))
+        let normal = normal_spelling(name);
+        if let Some(dwarf) = &self.program.dwarf {
+            if let Some(found) = dwarf.type_named(name).or_else(|| dwarf.type_named(&normal)) {
+                return Ok(Some(found));
+            }
+        }
+        let index = self.by_name.get_or_init(|| self.index_descriptors().unwrap_or_default());
+        Ok(index.get(name).or_else(|| index.get(normal.as_str())).map(|&address| TypeId::Runtime(address)))
     }
 
     fn by_descriptor(&self, address: u64) -> Result<TypeId> {
-        let offset = self.types_base.and_then(|base| address.checked_sub(base)).filter(|&offset| offset != 0);
+        let base = self.module.as_ref().map(|module| module.types);
+        let offset = base.and_then(|base| address.checked_sub(base)).filter(|&offset| offset != 0);
         let known = offset.and_then(|offset| self.program.dwarf.as_ref()?.type_of_runtime(offset));
         if let Some(id) = known {
             return Ok(id);
@@ -108,7 +160,11 @@ impl TypeSource for ProgramTypes {
     }
 
     fn function_name(&self, pc: u64) -> Option<String> {
-        self.program.function_at(pc).map(|f| f.name.clone())
+        let in_module = self.module.as_ref().and_then(|module| module.function_at(&*self.memory, pc));
+        match in_module {
+            Some(function) => Some(function.name),
+            None => self.program.function_at(pc).map(|function| function.name.clone()),
+        }
     }
 }
 

@@ -152,7 +152,7 @@ impl<'a> Context<'a> {
     pub(super) fn step(&self) -> Result<()> {
         let steps = self.steps.get().wrapping_add(1);
         self.steps.set(steps);
-        if steps % 4096 == 0 {
+        if steps.is_multiple_of(4096) {
             self.watch.tick(0, 0)?;
         }
         Ok(())

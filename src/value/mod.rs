@@ -29,4 +29,4 @@ pub use sink::{Drain, Sink};
 pub use time::GoTime;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! Values made by hand against what Go prints; vectors that Go 1.27.3 itself wrote (testdata/vectors.go).
 
-mod fake;
+pub(crate) mod fake;
 mod forms;
 mod hostile;
 mod keys;
