@@ -123,7 +123,7 @@ impl Search<'_> {
             self.deep |= depth > MAX_DEPTH;
             return Ok(());
         }
-        if self.steps % 4096 == 0 {
+        if self.steps.is_multiple_of(4096) {
             self.watch.tick(self.steps, 0)?;
         }
         let Ok(loaded) = self.session.types.load(ty) else { return Ok(()) };
