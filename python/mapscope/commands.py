@@ -273,7 +273,6 @@ def _run_check(front, args):
     return int(front.session().check(found, name=args.map or "", json=args.json, **output(front, args)))
 
 
-<<<<<<< HEAD
 def _profile_options(parser):
     parser.add_argument("files", metavar="FILE", nargs="+", help="goroutine profiles or tracebacks, in the order they were taken")
 
@@ -335,8 +334,6 @@ def _run_list(front, args):
                          limit=0 if args.json and args.limit is None else limit, json=args.json, **output(front, args))
 
 
-=======
->>>>>>> goroutines
 def _address(text):
     return int(text, 0)
 
@@ -370,22 +367,6 @@ def _explain_options(parser):
 
 def _run_explain(front, args):
     front.session().explain(args.goid, json=args.json, **output(front, args))
-<<<<<<< HEAD
-=======
-
-
-def _list_options(parser):
-    parser.add_argument("--sort", choices=["bytes", "count"], default="bytes", help="largest first (default: bytes)")
-    parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE")
-    parser.add_argument("--min-bytes", type=_count, metavar="N", default=0, help="only maps of at least N bytes")
-    parser.add_argument("--limit", type=_count, metavar="N", help="at most N maps; 0 is all (default: set gomap limit)")
-
-
-def _run_list(front, args):
-    limit = front.settings["limit"] if args.limit is None else args.limit
-    front.session().list(by_count=args.sort == "count", type_name=unquote(args.type), min_bytes=args.min_bytes,
-                         limit=0 if args.json and args.limit is None else limit, json=args.json, **output(front, args))
->>>>>>> goroutines
 
 
 VERBS = [
