@@ -539,7 +539,7 @@ impl PySession {
             let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
             let func = func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
             let label = label.map(|label| answer::parse_label(&label)).transpose()?;
-            let options = GoroutineOptions { state, func, on, label, group, stack, json, goid: None };
+            let options = GoroutineOptions { state, func, on, label, group, stack, json };
             answer::goroutines(session.get(), &options, watch, out)
         })
     }

@@ -70,3 +70,44 @@ def test_stacks_are_the_runtimes_own(version, case):
         assert goroutine["torn"] == []
         parked += 1
     assert parked >= 8
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_leaks_name_the_stored_key(version, case):
+    dump = build.dump("leaks", version, args=(case,))
+    truth = build.read_truth(dump.truth)[0]["waits"]
+    answer = ask(dump, "leaks", status=(0, 1))
+    assert answer["schema"] == "gomap.evidence/1"
+    goroutines = {g["goid"]: g for g in answer["goroutines"]}
+    clusters = {c["id"]: c for c in answer["clusters"]}
+    for wait in truth:
+        found = goroutines[wait["goid"]]
+        held = [(h["map"], bare(h["key"])) for h in found["blocked_on"]["held_by"]]
+        assert held == ([(wait["map"], wait["key"])] if "map" in wait else [])
+        cluster = clusters[found["cluster"]]
+        assert max(0, sum(term["points"] for term in cluster["terms"])) == cluster["score"]
+        if wait["kind"] == "nil_chan":
+            assert cluster["class"] != "waiting"
+            assert cluster["sites"][0]["call"].startswith("runtime.mapaccess")
+
+
+def bare(key):
+    """A key in Go syntax without its type and quotes."""
+    return re.fullmatch(r'(?:main\.userID\()?"?(.*?)"?\)?', key)[1]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_waits_for_signals_is_set_aside(version):
+    dump = build.dump("leaks", version, args=("nan-key",))
+    main = next(c for c in ask(dump, "leaks", status=(0, 1))["clusters"] if c["goids"] == [1])
+    assert (main["class"], main["idle"]) == ("waiting", "waits for signals")
+
+
+def test_explain_tells_the_chain():
+    dump = build.dump("leaks", "1.27.3", args=("trailing-space",))
+    wait = next(w for w in build.read_truth(dump.truth)[0]["waits"] if w["kind"] == "chan")
+    said = cli("--core", dump.exe, dump.core, "explain", wait["goid"]).stdout
+    assert wait["on"] in said and f'main.reg.m["{wait["key"]}"]' in said and "white space" in said
+    missing = cli("--core", dump.exe, dump.core, "explain", "999999")
+    assert missing.returncode == 2 and "no goroutine 999999" in missing.stderr

@@ -22,8 +22,6 @@ pub struct GoroutineOptions {
     pub on: Option<u64>,
     /// A pprof label and its value.
     pub label: Option<(String, String)>,
-    /// One goroutine.
-    pub goid: Option<u64>,
     /// Alike ones together.
     pub group: bool,
     /// Stacks in text (JSON always has them).
@@ -41,7 +39,6 @@ impl GoroutineOptions {
             && self.func.as_ref().is_none_or(|func| goroutine.lines().any(|(_, line)| func.is_match(&line.func)))
             && self.on.is_none_or(|on| is_on(goroutine, on))
             && self.label.as_ref().is_none_or(label)
-            && self.goid.is_none_or(|goid| goroutine.goid == goid)
     }
 }
 

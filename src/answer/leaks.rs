@@ -1,7 +1,7 @@
 //! `gomap leaks` and `gomap explain`: clusters of stuck goroutines with their scores, one goroutine in words.
 
 use super::goroutines::{blocked_json, blocked_text, place, user_line};
-use super::{line, write_error};
+use super::write_error;
 use crate::error::Watch;
 use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{has_outer_space, leaks as find, Class, Cluster, Leaks, Site};
@@ -17,7 +17,7 @@ pub fn leaks(session: &Session, all: bool, as_json: bool, watch: &dyn Watch, out
     let leaks = find(session, watch)?;
     let findings = leaks.clusters.iter().any(|cluster| cluster.class != Class::Waiting);
     if as_json {
-        line(out, &record(session, &leaks, None))?;
+        record(session, &leaks, None, out)?;
         return Ok(findings);
     }
     let mut text = String::new();
@@ -43,7 +43,7 @@ pub fn explain(session: &Session, goid: u64, as_json: bool, watch: &dyn Watch, o
     let goroutine =
         goroutine.ok_or_else(|| Error::Usage(format!("there is no goroutine {goid}; see gomap goroutines")))?;
     if as_json {
-        return line(out, &record(session, &leaks, Some(goid)));
+        return record(session, &leaks, Some(goid), out);
     }
     out.write_all(story(&leaks, goroutine).as_bytes()).map_err(write_error)
 }
@@ -154,11 +154,13 @@ fn capital(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
-/// The evidence record, of all goroutines or of one.
-fn record(session: &Session, leaks: &Leaks, only: Option<u64>) -> Value {
+/// Writes the evidence record, of all goroutines or of one; goroutines as text, for there may be very many.
+fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Write) -> Result<()> {
     let ids = leaks.goroutines.ids();
     let version = session.types.program().version.as_ref().map(|version| version.text.clone());
-    let (mut clusters, mut goroutines) = (Vec::new(), Vec::new());
+    let mut clusters = Vec::new();
+    let mut goroutines = b",\"goroutines\":[".to_vec();
+    let mut first = true;
     for (i, cluster) in leaks.clusters.iter().enumerate() {
         let id = format!("c{}", i + 1);
         let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();
@@ -177,14 +179,18 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>) -> Value {
                     .collect();
                 blocked["held_by"] = held.into();
             }
-            goroutines.push(json!({
+            if !std::mem::take(&mut first) {
+                goroutines.push(b',');
+            }
+            let document = json!({
                 "goid": goroutine.goid, "g": format!("{:#x}", goroutine.g), "cluster": id,
                 "sources": {"d1": {"status": goroutine.status, "waitreason": goroutine.reason.as_deref(),
                                    "waitsince": goroutine.seen_waiting_since}},
                 "blocked_on": blocked, "lookup": null,
                 "score": {"total": cluster.score, "terms": terms},
                 "conflicts": goroutine.torn, "confidence": "low",
-            }));
+            });
+            serde_json::to_writer(&mut goroutines, &document).map_err(|e| write_error(e.into()))?;
         }
         let frames: Vec<Value> = cluster
             .frames
@@ -210,10 +216,14 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>) -> Value {
     }
     let limits: Vec<Value> =
         limits(leaks).into_iter().map(|reason| json!({"what": "evidence", "reason": reason})).collect();
-    json!({
+    let head = json!({
         "schema": "gomap.evidence/1",
         "inputs": [{"id": "d1", "kind": "memory", "go": version}],
         "alignment": {"mono_wall": null, "now_mono": null, "warnings": session.notes},
-        "clusters": clusters, "goroutines": goroutines, "limits": limits,
-    })
+        "clusters": clusters, "limits": limits,
+    });
+    let head = head.to_string();
+    out.write_all(&head.as_bytes()[..head.len() - 1]).map_err(write_error)?;
+    goroutines.extend_from_slice(b"]}\n");
+    out.write_all(&goroutines).map_err(write_error)
 }

@@ -2,10 +2,11 @@
 
 use crate::binary::rtype::is_direct;
 use crate::error::Watch;
+use crate::layout::goroutine::trie;
 use crate::map::GoMap;
 use crate::memory::Memory;
 use crate::session::Session;
-use crate::types::{Shape, TypeId, TypeSource};
+use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::value::{Context, GoSyntax, Options};
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -122,7 +123,7 @@ impl Search<'_> {
             self.deep |= depth > MAX_DEPTH;
             return Ok(());
         }
-        if self.steps % 4096 == 0 {
+        if self.steps.is_multiple_of(4096) {
             self.watch.tick(self.steps, 0)?;
         }
         let Ok(loaded) = self.session.types.load(ty) else { return Ok(()) };
@@ -287,37 +288,28 @@ impl Search<'_> {
             }
             return Ok(());
         }
-        let Some((m, trie)) = field(ty, "m") else { return Ok(()) };
-        let Some((root, _)) = field(trie, "root") else { return Ok(()) };
-        let find =
-            |kind: &str| types.by_name(&format!("internal/sync.{kind}[interface {{}},interface {{}}]")).ok().flatten();
-        let (Some(indirect), Some(leaf)) = (find("indirect"), find("entry")) else { return Ok(()) };
-        let at = |ty, name: &str| field(ty, name).map(|f| f.0);
-        let (Some(children), Some(next), Some(key), Some(value)) =
-            (at(indirect, "children"), at(leaf, "overflow"), field(leaf, "key"), field(leaf, "value"))
-        else {
-            return Ok(());
-        };
+        let Some((m, trie_type)) = field(ty, "m") else { return Ok(()) };
+        let Some((root, _)) = field(trie_type, "root") else { return Ok(()) };
+        let any = TypeId::Basic(Kind::Interface);
         self.found.maps += 1;
         let map_type: Arc<str> = "sync.Map".into();
         let mut left = vec![self.memory.u64(address.wrapping_add(m).wrapping_add(root)).unwrap_or(0)];
         while let Some(node) = left.pop() {
-            if node == 0 || self.steps > MAX_STEPS || !self.seen.insert((node, leaf)) {
+            if node == 0 || self.steps > MAX_STEPS || !self.seen.insert((node, trie_type)) {
                 continue;
             }
             self.steps += 1;
             // node.isEntry is the first byte of both (src/internal/sync/hashtriemap.go go1.24 to 1.27).
             if self.memory.u8(node).is_ok_and(|is_entry| is_entry == 0) {
-                const CHILDREN: u64 = 16;
-                let child = |i| self.memory.u64(node.wrapping_add(children).wrapping_add(i * 8)).unwrap_or(0);
-                left.extend((0..CHILDREN).map(child));
+                let child = |i| self.memory.u64(node.wrapping_add(trie::CHILDREN).wrapping_add(i * 8)).unwrap_or(0);
+                left.extend((0..trie::FANOUT).map(child));
                 continue;
             }
             self.found.entries += 1;
-            let key_address = node.wrapping_add(key.0);
-            let entry = Entry { map: path, map_type: &map_type, address, key: key.1, key_address };
-            self.value(path, value.1, node.wrapping_add(value.0), Some(entry), 0)?;
-            left.push(self.memory.u64(node.wrapping_add(next)).unwrap_or(0));
+            let key_address = node.wrapping_add(trie::KEY);
+            let entry = Entry { map: path, map_type: &map_type, address, key: any, key_address };
+            self.value(path, any, node.wrapping_add(trie::VALUE), Some(entry), 0)?;
+            left.push(self.memory.u64(node.wrapping_add(trie::OVERFLOW)).unwrap_or(0));
         }
         Ok(())
     }

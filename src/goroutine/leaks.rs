@@ -120,7 +120,8 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
     for ((state, frames, created_by), members) in groups {
         let Some(first) = members.first().and_then(|&i| leaks.goroutines.all.get(i)) else { continue };
         let sites = sites(session, &mut code, first);
-        let idle = idle_pattern(first);
+        let for_signals = || leaks.held_by(first).iter().any(|holder| holder.map.starts_with("os/signal."));
+        let idle = idle_pattern(first).or_else(|| for_signals().then_some("waits for signals"));
         let terms = terms(&leaks, &members, &sites, idle);
         let score = terms.iter().map(|term| term.points).sum::<i32>().clamp(0, 100);
         let class = Class::of(score);

@@ -127,7 +127,7 @@ pub fn list(session: &Session, watch: &dyn Watch) -> Result<Goroutines> {
         for (i, word) in words.chunks_exact(8).enumerate() {
             let g = word.try_into().map(u64::from_le_bytes).unwrap_or(0);
             let done = index + i as u64;
-            if done % TICK == 0 {
+            if done.is_multiple_of(TICK) {
                 watch.tick(done, count)?;
             }
             match reader.read(g) {

@@ -80,3 +80,15 @@ pub mod ucontext {
     /// pc, sp, x29 on arm64.
     pub const ARM64: [u64; 3] = [440, 432, 416];
 }
+
+/// Nodes of `internal/sync.HashTrieMap[any, any]` (src/internal/sync/hashtriemap.go go1.24 to 1.27): the programs'
+/// DWARF does not always have these types.
+pub mod trie {
+    /// `indirect.children`, and how many there are.
+    pub const CHILDREN: u64 = 24;
+    pub const FANOUT: u64 = 16;
+    /// `entry.overflow`, `entry.key` and `entry.value`.
+    pub const OVERFLOW: u64 = 8;
+    pub const KEY: u64 = 16;
+    pub const VALUE: u64 = 32;
+}

@@ -93,6 +93,6 @@ fn escape(text: &str) -> String {
 mod tests {
     #[test]
     fn target_text_means_nothing_to_markdown() {
-        assert_eq!(super::escape("a|b\n![x](http://y)<script>"), r"a\|b\u{a}\!\[x\](http://y)&lt;script&gt;");
+        assert_eq!(super::escape("a|b\n![x](http://y)<script>"), r"a\|b\\u{a}\!\[x\](http://y)&lt;script&gt;");
     }
 }
