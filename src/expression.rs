@@ -2,6 +2,7 @@
 //! `main.servers[2].users`, `'pkg/path.Var'.field`.
 
 use crate::binary::rtype::is_direct;
+use crate::map::sync::is_sync_map;
 use crate::memory::Memory;
 use crate::types::{ProgramTypes, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -38,6 +39,7 @@ pub fn map_at(types: &dyn TypeSource, memory: &dyn Memory, location: Location) -
         let ty = types.load(here.ty)?;
         match &ty.shape {
             Shape::Map(_) => return Ok((memory.u64(here.address)?, here.ty)),
+            _ if is_sync_map(&ty) => return Ok((here.address, here.ty)),
             Shape::Pointer(_) | Shape::Interface { .. } => match follow(types, memory, here)? {
                 Some(next) => here = next,
                 None => {

@@ -3,6 +3,7 @@
 
 use crate::error::{Quiet, Watch};
 use crate::expression::Location;
+use crate::map::sync::is_sync_map;
 use crate::map::{GoMap, Survey};
 use crate::session::{MapRef, Session};
 use crate::types::{GoType, Kind, Shape, TypeId, TypeSource};
@@ -171,6 +172,7 @@ impl Traversal<'_> {
             match &ty.shape {
                 _ if self.leads.get(&next) == Some(&true) => leads = true,
                 Shape::Map(_) | Shape::Interface { .. } => leads = true,
+                _ if is_sync_map(&ty) => leads = true,
                 Shape::Pointer(Some(elem)) | Shape::Slice(elem) | Shape::Chan(elem) => queue.push(*elem),
                 Shape::Array { elem, .. } => queue.push(*elem),
                 Shape::Struct(fields) => queue.extend(fields.iter().map(|field| field.ty)),
@@ -226,6 +228,9 @@ impl Traversal<'_> {
             }
             Shape::Interface { methods } if word(0) != 0 => {
                 self.interface(*methods, word(0), word(8), address, step)?
+            }
+            _ if is_sync_map(ty) && self.is_new(address, ty.id) => {
+                self.queue.push_back(Work::Map(MapRef { address, ty: ty.id }, step.clone()));
             }
             Shape::Struct(fields) => {
                 for field in fields.clone() {

@@ -8,7 +8,7 @@ use crate::layout::hash_state;
 use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
-use crate::map::GoMap;
+use crate::map::{sync, GoMap, Header};
 use crate::memory::{CoreMemory, Memory, ProcessMemory, Thread};
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -121,18 +121,37 @@ impl Session {
 
     fn find_hasher(&self, map: &GoMap<'_>) -> Result<Hasher> {
         let unknown = |why: String| Ok(Hasher::Unknown(why));
+        match &map.header {
+            Header::Sync(sync::Header::Trie(trie)) if trie.root == 0 => {
+                return unknown("the map was never used".into())
+            }
+            Header::Sync(sync::Header::Trie(trie)) => return self.hasher_of_closure(trie.hasher, map.key.id),
+            // Both inner maps are of one type.
+            Header::Sync(sync::Header::ReadDirty(maps)) => {
+                return match maps.inner_maps(map.memory, map.types).first() {
+                    Some(inner) => self.find_hasher(inner),
+                    None => unknown("the map was never used".into()),
+                };
+            }
+            _ => {}
+        }
         let Some(descriptor) = map.ty.descriptor else {
             return unknown(format!("{} has no type descriptor that would name its hash function", map.ty.name));
         };
-        let descriptors = self.types.descriptors()?;
-        let closure = descriptors.map(descriptor)?.hasher;
+        let closure = self.types.descriptors()?.map(descriptor)?.hasher;
+        self.hasher_of_closure(closure, map.key.id)
+    }
+
+    /// The hasher whose closure is at `closure`, for keys of type `key`.
+    fn hasher_of_closure(&self, closure: u64, key: TypeId) -> Result<Hasher> {
+        let unknown = |why: String| Ok(Hasher::Unknown(why));
         let code = self.memory.u64(closure)?;
         let captured = self.memory.u64(closure.wrapping_add(8)).unwrap_or(0);
         let Some(function) = self.types.function_name(code) else {
             return unknown(format!("the hash function at {code:#x} has no name here"));
         };
-        let go = descriptors.version.number();
-        let recipe = Recipe::of_hasher(&*self.memory, &self.types, map.key.id, &function, captured, go)?;
+        let go = self.types.descriptors()?.version.number();
+        let recipe = Recipe::of_hasher(&*self.memory, &self.types, key, &function, captured, go)?;
         match recipe {
             Some(recipe) => Ok(Hasher::Known { state: Box::new(self.hash_state()?), recipe, function }),
             None => unknown(format!("the hash function {function} is not known")),
@@ -142,27 +161,28 @@ impl Session {
     /// The thread that is inside a write to some map, in words; `None` when no thread's registers say so.
     pub fn writer(&self) -> Option<String> {
         self.threads.iter().find_map(|thread| {
-            let [pc, bp, g] = thread.pc_bp_g(self.types.program().is_arm())?;
-            let function = self.map_write_on_stack(pc, bp)?;
+            let [pc, sp, bp, g] = thread.pc_sp_bp_g(self.types.program().is_arm())?;
+            let function = self.map_write_on_stack(pc, sp, bp)?;
             let goroutine = self.goid(g).map_or("a goroutine".to_string(), |goid| format!("goroutine {goid}"));
             Some(format!("{goroutine} (thread {}) is inside {function}", thread.tid))
         })
     }
 
-    /// The map write among the innermost frames, by the chain of frame pointers.
-    fn map_write_on_stack(&self, pc: u64, bp: u64) -> Option<String> {
+    /// The map write among the innermost frames, by the chain of frame pointers. A function just entered has no
+    /// frame yet: its caller is at the stack pointer.
+    fn map_write_on_stack(&self, pc: u64, sp: u64, bp: u64) -> Option<String> {
         const WRITES: [&str; 3] = ["runtime.mapassign", "runtime.mapdelete", "runtime.mapclear"];
         const FRAMES: usize = 16;
-        let (mut pc, mut bp) = (pc, bp);
+        let mut callers = vec![pc];
+        callers.extend(self.memory.u64(sp));
+        let mut frame = bp;
         for _ in 0..FRAMES {
-            let function = self.types.function_name(pc)?;
-            if WRITES.iter().any(|write| function.starts_with(write)) {
-                return Some(function);
-            }
-            pc = self.memory.u64(bp.checked_add(8)?).ok()?;
-            bp = self.memory.u64(bp).ok()?;
+            let (Some(at), Ok(next)) = (frame.checked_add(8), self.memory.u64(frame)) else { break };
+            callers.extend(self.memory.u64(at));
+            frame = next;
         }
-        None
+        let mut functions = callers.into_iter().filter_map(|caller| self.types.function_name(caller));
+        functions.find(|function| WRITES.iter().any(|write| function.starts_with(write)))
     }
 
     /// The goroutine ID in the `runtime.g` at this address.

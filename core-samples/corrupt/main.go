@@ -30,6 +30,9 @@ var (
 	BadTable   map[int64]int64 // a bucket array or a table that is not in memory
 	BadChain   map[int64]int64 // classic: an overflow pointer out of memory; Swiss: groups out of memory
 	Writing    map[int64]int64 // the flag of a writer at work
+	KeyChanged map[int64]int64 // a key was changed behind the map's back
+	Twice      map[int64]int64 // a key was made equal to another
+	BadByte    map[int64]int64 // a tophash or control byte was overwritten
 )
 
 var noise [64]uint64
@@ -88,6 +91,21 @@ func main() {
 		buckets = *at[unsafe.Pointer](header(&BadChain), 16)
 		*at[uint64](unsafe.Add(buckets, 5*144), 136) = 0x7fff00000000
 	}
+	for _, m := range []*map[int64]int64{&KeyChanged, &Twice, &BadByte} {
+		*m = fill(5)
+	}
+	// map[int64]int64: key i of a bucket is at 8+8*i; of a group at 8+16*i. Five entries are in one of either.
+	key := func(m *map[int64]int64, i uintptr) *int64 {
+		if swiss() {
+			return at[int64](*at[unsafe.Pointer](header(m), 16), 8+16*i)
+		}
+		return at[int64](*at[unsafe.Pointer](header(m), 16), 8+8*i)
+	}
+	control := func(m *map[int64]int64, i uintptr) *uint8 { return at[uint8](*at[unsafe.Pointer](header(m), 16), i) }
+	*key(&KeyChanged, 2) = 1000
+	*key(&Twice, 3) = *key(&Twice, 1)
+	*control(&Twice, 3) = *control(&Twice, 1)
+	*control(&BadByte, 4) ^= 0x15
 	fmt.Printf("READY pid=%d\n", os.Getpid())
 	if len(os.Args) > 1 && os.Args[1] == "abort" {
 		syscall.Kill(os.Getpid(), syscall.SIGABRT)

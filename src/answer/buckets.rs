@@ -3,7 +3,7 @@
 use super::{flush, flush_if_full, head, head_text, state, write_error, Show, Values};
 use crate::error::Watch;
 use crate::layout::{hmap, swiss, SLOTS};
-use crate::map::{classic, Cell, Findings, GoMap, Header, Place};
+use crate::map::{classic, sync, Cell, Findings, GoMap, Header, Place};
 use crate::Result;
 use byteorder::{ByteOrder, LittleEndian as LE};
 use serde_json::{json, Value};
@@ -20,6 +20,9 @@ pub fn buckets(
     watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<()> {
+    if let Header::Sync(header) = &map.header {
+        return sync_buckets(map, header, range, show, notes, watch, out);
+    }
     let values = Values::of(map, show, watch)?;
     let state = state(&map.survey(watch)?, notes);
     let mut buffer = Vec::new();
@@ -31,7 +34,7 @@ pub fn buckets(
     map.each_cell(watch, &mut Findings::default(), &mut |cell| {
         let number = match cell.place {
             Place::Bucket { index, .. } => index,
-            Place::Group { .. } => groups,
+            Place::Group { .. } | Place::Node { .. } => groups,
         };
         groups += 1;
         if !range.contains(&number) {
@@ -55,6 +58,71 @@ pub fn buckets(
         true => buffer.extend_from_slice(b"]}\n"),
         false if shown == 0 => buffer.extend_from_slice(b"  no bucket with that number\n"),
         false => {}
+    }
+    flush(out, &mut buffer)
+}
+
+/// A `sync.Map`: the buckets of its inner maps, or the entries of its trie in the order of their hashes.
+fn sync_buckets(
+    map: &GoMap<'_>,
+    header: &sync::Header,
+    range: RangeInclusive<u64>,
+    show: &Show,
+    notes: &[String],
+    watch: &dyn Watch,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let state = state(&map.survey(watch)?, notes);
+    let head = head(map, &state);
+    let mut buffer = Vec::new();
+    if let sync::Header::ReadDirty(maps) = header {
+        let mut parts = Vec::new();
+        for inner in maps.inner_maps(map.memory, map.types) {
+            let name = if inner.address == maps.read { "read" } else { "dirty" };
+            let mut part = Vec::new();
+            buckets(&inner, range.clone(), show, &[], watch, &mut part)?;
+            parts.push((name, String::from_utf8_lossy(&part).trim_end().to_string()));
+        }
+        match show.json {
+            true => {
+                let parts: Vec<String> = parts.iter().map(|(name, part)| format!(",\"{name}\":{part}")).collect();
+                writeln!(buffer, "{{\"map\":{head}{}}}", parts.concat()).map_err(write_error)?;
+            }
+            false => {
+                buffer.extend_from_slice(head_text(map, &state).as_bytes());
+                for (name, part) in parts {
+                    writeln!(buffer, "{name}: {part}").map_err(write_error)?;
+                }
+            }
+        }
+        return flush(out, &mut buffer);
+    }
+    let values = Values::of(map, show, watch)?;
+    match show.json {
+        true => write!(buffer, "{{\"map\":{head},\"nodes\":[").map_err(write_error)?,
+        false => buffer.extend_from_slice(head_text(map, &state).as_bytes()),
+    }
+    let mut number = 0;
+    map.each(watch, &mut |entry| {
+        if range.contains(&number) {
+            if show.json {
+                let comma = if number > *range.start() { "," } else { "" };
+                let place = super::place_json(entry.place, entry.slot);
+                write!(buffer, "{comma}{{\"where\":{place},\"entry\":").map_err(write_error)?;
+                values.entry(entry, &mut buffer)?;
+                buffer.push(b'}');
+            } else {
+                write!(buffer, "  {}: ", super::place_text(entry.place)).map_err(write_error)?;
+                values.entry(entry, &mut buffer)?;
+                buffer.push(b'\n');
+            }
+        }
+        number += 1;
+        flush_if_full(out, &mut buffer)?;
+        Ok(number <= *range.end())
+    })?;
+    if show.json {
+        buffer.extend_from_slice(b"]}\n");
     }
     flush(out, &mut buffer)
 }
@@ -97,7 +165,11 @@ fn cell_json(map: &GoMap<'_>, values: &Values<'_>, cell: &Cell<'_>, out: &mut Ve
         Place::Bucket { old, index, overflow } => {
             json!({"bucket": index, "old": old, "overflow": overflow, "tophash": control})
         }
-        Place::Group { table, group } => json!({"table": table, "group": group, "control": control}),
+        place => {
+            let mut members = super::place_json(place, 0);
+            members["control"] = json!(control);
+            members
+        }
     };
     members["address"] = format!("{:#x}", cell.address).into();
     if let Some(next) = overflow_of(map, cell) {

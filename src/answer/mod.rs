@@ -138,6 +138,7 @@ fn place_json(place: Place, slot: usize) -> Value {
         Place::Bucket { old: true, index, overflow } => {
             json!({"bucket": index, "old": true, "overflow": overflow, "slot": slot})
         }
+        Place::Node { level, prefix } => json!({"level": level, "prefix": format!("{prefix:#x}"), "overflow": slot}),
         Place::Group { table, group } => json!({"table": table, "group": group, "slot": slot}),
     }
 }
@@ -152,6 +153,7 @@ fn place_text(place: Place) -> String {
                 _ => format!("{array} {index}, overflow {overflow}"),
             }
         }
+        Place::Node { level, prefix } => format!("level {level}, hash prefix {prefix:#x}"),
         Place::Group { table, group } => format!("table {table}, group {group}"),
     }
 }

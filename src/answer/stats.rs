@@ -2,6 +2,7 @@
 
 use super::{head, head_text, line, state, write_error};
 use crate::error::Watch;
+use crate::map::sync::SyncSurvey;
 use crate::map::{GoMap, Survey};
 use crate::Result;
 use serde_json::{json, Value};
@@ -21,6 +22,9 @@ pub fn stats(map: &GoMap<'_>, as_json: bool, notes: &[String], watch: &dyn Watch
 
 /// Classic: entries per bucket (the runtime grows above 6.5). Swiss: share of slots that are live.
 fn load_factor(map: &GoMap<'_>, survey: &Survey) -> Option<f64> {
+    if survey.sync.is_some() {
+        return None;
+    }
     let whole = if map.slots.classic { survey.buckets? } else { survey.capacity };
     (whole > 0).then(|| survey.live as f64 / whole as f64)
 }
@@ -39,8 +43,27 @@ fn document(map: &GoMap<'_>, survey: &Survey, state: &[String]) -> Value {
         ("histogram", Some(json!(survey.histogram))),
     ];
     let mut document = serde_json::Map::from_iter([("map".to_string(), head(map, state))]);
+    if let Some(sync) = &survey.sync {
+        let counts = sync_counts(sync);
+        document.extend(counts.into_iter().filter_map(|(name, value)| Some((name.replace(' ', "_"), value?))));
+    }
     document.extend(members.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
     Value::Object(document)
+}
+
+/// What only a sync.Map has.
+fn sync_counts(sync: &SyncSurvey) -> [(&'static str, Option<Value>); 9] {
+    [
+        ("read", sync.read.map(Value::from)),
+        ("dirty", sync.dirty.map(Value::from)),
+        ("amended", sync.amended.map(Value::from)),
+        ("misses", sync.misses.map(Value::from)),
+        ("deleted", sync.deleted.map(Value::from)),
+        ("expunged", sync.expunged.map(Value::from)),
+        ("nodes", sync.nodes.map(Value::from)),
+        ("depth", sync.depth.map(Value::from)),
+        ("overflow entries", sync.overflow.map(Value::from)),
+    ]
 }
 
 fn lines(map: &GoMap<'_>, survey: &Survey) -> String {
@@ -67,6 +90,11 @@ fn lines(map: &GoMap<'_>, survey: &Survey) -> String {
     }
     if let Some((old, evacuated)) = survey.growth {
         row("growth", format!("{evacuated} of {old} old buckets evacuated"));
+    }
+    for (name, value) in survey.sync.iter().flat_map(sync_counts) {
+        if let Some(value) = value {
+            row(name, value.to_string());
+        }
     }
     let what = if map.slots.classic { "overflow buckets on a chain" } else { "live slots in a group" };
     let most = survey.histogram.iter().max().copied().unwrap_or(0);

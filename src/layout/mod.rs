@@ -118,3 +118,24 @@ pub mod moduledata {
         }
     }
 }
+
+/// Inside `sync.Map`: `readOnly` of src/sync/map.go go1.19 to 1.23 (`oldmap.go` later); nodes of
+/// `HashTrieMap[any, any]`, src/internal/sync/hashtriemap.go go1.24 to 1.27.
+pub mod sync_map {
+    /// `readOnly.amended`; `readOnly.m` is at 0.
+    pub const READ_ONLY_AMENDED: u64 = 8;
+
+    /// Size of `indirect`, and where its children begin.
+    pub const INDIRECT_SIZE: u64 = 152;
+    pub const INDIRECT_CHILDREN: u64 = 24;
+    /// Children of a node, four bits of the hash each.
+    pub const CHILDREN: usize = 16;
+    /// Levels that a 64-bit hash has.
+    pub const MAX_LEVEL: u64 = 16;
+
+    /// Size of `entry[any, any]`, and its fields.
+    pub const ENTRY_SIZE: u64 = 48;
+    pub const ENTRY_OVERFLOW: u64 = 8;
+    pub const ENTRY_KEY: u64 = 16;
+    pub const ENTRY_VALUE: u64 = 32;
+}

@@ -8,6 +8,7 @@ use super::hash::HashState;
 use super::keys::{KeyHash, Keys, Recipe};
 use super::lookup::{h2, tophash, Hasher};
 use super::swiss::{self, Table};
+use super::sync;
 use super::{Cell, Findings, GoMap, Header, Place, MAX_FINDINGS};
 use crate::error::Watch;
 use crate::layout::{hmap, swiss as control, SLOTS};
@@ -129,6 +130,9 @@ impl Report {
 
 /// Checks `map`; `writer` says which goroutine is inside a write to it, when that is known.
 pub fn check(map: &GoMap<'_>, hasher: &Hasher, writer: Option<&str>, watch: &dyn Watch) -> Result<Report> {
+    if let Header::Sync(header) = &map.header {
+        return check_sync(map, header, hasher, writer, watch);
+    }
     let mut report = Report::default();
     let keys = Keys::new(map.memory, map.types);
     let hashing = match hasher {
@@ -161,6 +165,57 @@ pub fn check(map: &GoMap<'_>, hasher: &Hasher, writer: Option<&str>, watch: &dyn
     Ok(checker.report)
 }
 
+/// A `sync.Map`: both inner maps, or each entry of the trie under the bits of its hash.
+fn check_sync(
+    map: &GoMap<'_>,
+    header: &sync::Header,
+    hasher: &Hasher,
+    writer: Option<&str>,
+    watch: &dyn Watch,
+) -> Result<Report> {
+    let mut report = Report::default();
+    if let sync::Header::ReadDirty(maps) = header {
+        for inner in maps.inner_maps(map.memory, map.types) {
+            let part = check(&inner, hasher, writer, watch)?;
+            report.keys += part.keys;
+            report.unchecked = report.unchecked.or(part.unchecked);
+            report.findings.extend(part.findings);
+        }
+        return Ok(report);
+    }
+    let Hasher::Known { state, recipe, .. } = hasher else {
+        if let (Hasher::Unknown(why), true) = (hasher, map.count() > 0) {
+            report.unchecked = Some(why.clone());
+        }
+        return Ok(report);
+    };
+    let keys = Keys::new(map.memory, map.types);
+    let (mut walked, mut nan) = (Findings::default(), 0u64);
+    header.each(map.memory, map.types, watch, &mut walked, &mut |entry| {
+        let (Ok(key), Place::Node { level, prefix }) = (&entry.key, entry.place) else { return Ok(true) };
+        match keys.hash(state, recipe, key, map.seed()) {
+            Ok(KeyHash::Known(hash)) => {
+                report.keys += 1;
+                if level > 0 && hash >> (64 - 4 * level) != prefix {
+                    report.add(FindingKind::MisplacedKey, || {
+                        format!("{}: its hash is {hash:#x}", where_is(entry.place, entry.slot))
+                    });
+                }
+            }
+            Ok(_) => nan += 1,
+            Err(error) => report.add(FindingKind::BadPointer, || format!("a key: {error}")),
+        }
+        Ok(true)
+    })?;
+    for sentence in walked.into_sentences() {
+        report.add(FindingKind::BadPointer, || sentence);
+    }
+    if nan > 0 {
+        report.add(FindingKind::NanKey, || format!("{nan} keys hold a NaN"));
+    }
+    Ok(report)
+}
+
 struct Checker<'c, 'a> {
     map: &'c GoMap<'a>,
     keys: Keys<'c>,
@@ -187,6 +242,7 @@ impl Checker<'_, '_> {
         match cell.place {
             Place::Bucket { old, index, overflow } => self.bucket(cell, old, index, overflow),
             Place::Group { table, group } => self.group(cell, table, group),
+            Place::Node { .. } => Ok(()),
         }
     }
 
@@ -493,7 +549,7 @@ impl Checker<'_, '_> {
         let writing = match &self.map.header {
             Header::Classic(header) => header.flags & hmap::HASH_WRITING != 0,
             Header::Swiss(header) => header.writing != 0,
-            Header::Nil => false,
+            Header::Nil | Header::Sync(_) => false,
         };
         if writing {
             let who = writer.map_or("; its thread is not inside a map write here".into(), |who| format!(": {who}"));
@@ -512,5 +568,6 @@ fn where_is(place: Place, slot: usize) -> String {
             }
         }
         Place::Group { table, group } => format!("table {table}, group {group}, slot {slot}"),
+        Place::Node { level, prefix } => format!("level {level}, hash prefix {prefix:#x}"),
     }
 }

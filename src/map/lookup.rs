@@ -7,9 +7,9 @@ use super::classic::is_evacuated;
 use super::hash::HashState;
 use super::keys::{KeyHash, Keys, Recipe};
 use super::swiss::Table;
-use super::{Cell, GoMap, Header, Place};
+use super::{sync, Cell, GoMap, Header, Place};
 use crate::error::Watch;
-use crate::layout::{hmap, swiss, SLOTS};
+use crate::layout::{hmap, swiss, sync_map as layout, SLOTS};
 use crate::memory::Memory;
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
@@ -99,6 +99,8 @@ impl GoMap<'_> {
             Header::Nil => 0,
             Header::Classic(header) => header.hash0 as u64,
             Header::Swiss(header) => header.seed,
+            Header::Sync(sync::Header::Trie(trie)) => trie.seed,
+            Header::Sync(sync::Header::ReadDirty(_)) => 0,
         }
     }
 
@@ -110,18 +112,57 @@ impl GoMap<'_> {
             lookup.stop = "every key was compared".into();
             return Ok(lookup);
         };
+        if let Header::Sync(sync::Header::ReadDirty(maps)) = &self.header {
+            return self.look_up_in_both(maps, hasher, keys, key, watch);
+        }
         let hash = keys.hash(state, recipe, key, lookup.seed)?;
         lookup.hash = Some(hash.clone());
         let KeyHash::Known(hash) = hash else { return Ok(lookup) };
         let mut search = Search { map: self, keys, key, lookup };
         match &self.header {
             Header::Nil => search.lookup.stop = "the map is nil".into(),
-            _ if self.count() == 0 => search.lookup.stop = "the map is empty, so the runtime looks no further".into(),
+            Header::Classic(_) | Header::Swiss(_) if self.count() == 0 => {
+                search.lookup.stop = "the map is empty, so the runtime looks no further".into()
+            }
             Header::Classic(header) => search.classic(header, hash)?,
             Header::Swiss(header) if header.is_small() => search.small(header, hash, recipe)?,
             Header::Swiss(header) => search.tables(header, hash)?,
+            Header::Sync(header) => search.trie(header, hash)?,
         }
         Ok(search.lookup)
+    }
+
+    /// As `sync.Map.Load` does: `read.m`, then `dirty` when it has more.
+    fn look_up_in_both(
+        &self,
+        maps: &sync::ReadDirty,
+        hasher: &Hasher,
+        keys: &Keys<'_>,
+        key: &[u8],
+        watch: &dyn Watch,
+    ) -> Result<Lookup> {
+        let mut lookup =
+            Lookup { hash: None, seed: 0, path: Vec::new(), stop: "the map was never used".into(), found: None };
+        for (header, used) in [(maps.read, true), (maps.dirty, maps.amended)] {
+            if header == 0 || !used || lookup.found.is_some() {
+                continue;
+            }
+            let inner = GoMap::open(self.memory, self.types, maps.inner, header)?;
+            let part = inner.look_up(hasher, keys, key, watch)?;
+            lookup.path.extend(part.path);
+            (lookup.hash, lookup.seed, lookup.stop) = (part.hash, part.seed, part.stop);
+            if let Some(found) = part.found {
+                let pointer = self.memory.array::<8>(found.elem_address)?;
+                match maps.value_at(self.memory, &pointer)? {
+                    Some(value) => lookup.found = Some(Found { elem_address: value, ..found }),
+                    None => {
+                        lookup.stop = "the key is there, but its value was deleted".into();
+                        return Ok(lookup);
+                    }
+                }
+            }
+        }
+        Ok(lookup)
     }
 
     /// The first entry with an equal key, found by comparing every one.
@@ -237,6 +278,39 @@ impl Search<'_, '_> {
             group = (group + step) & mask;
         }
         self.lookup.stop = "every group of the table was probed".into();
+        Ok(())
+    }
+
+    /// The trie of a sync.Map: four bits of the hash a level, then the entries under them.
+    fn trie(&mut self, header: &sync::Header, hash: u64) -> Result<()> {
+        let (map, keys, key) = (self.map, self.keys, self.key);
+        let sync::Header::Trie(trie) = header else { return Ok(()) };
+        let memory = map.memory;
+        self.lookup.stop = "the map was never used".into();
+        for (level, child, address) in trie.path(memory, hash)? {
+            let place = Place::Node { level, prefix: hash >> (64 - 4 * level) };
+            let mut matched = Match::None;
+            let mut entry = if address != 0 && memory.u8(address)? != 0 { address } else { 0 };
+            self.lookup.stop = "there is nothing under these bits of the hash".into();
+            for slot in 0..1 << 16 {
+                if entry == 0 {
+                    break;
+                }
+                let key_address = entry.wrapping_add(layout::ENTRY_KEY);
+                let stored = memory.bytes(key_address, map.key.size as usize)?;
+                if keys.equal(&map.key, &stored, key)? {
+                    let elem_address = entry.wrapping_add(layout::ENTRY_VALUE);
+                    self.lookup.found = Some(Found { place, slot, key_address, elem_address });
+                    self.lookup.stop = "the key is equal".into();
+                    matched = Match::Key;
+                    break;
+                }
+                matched = Match::Byte;
+                self.lookup.stop = "the entry under these bits of the hash has another key".into();
+                entry = memory.u64(entry.wrapping_add(layout::ENTRY_OVERFLOW))?;
+            }
+            self.lookup.path.push(Step { place, address, slot: 0, control: child as u8, matched });
+        }
         Ok(())
     }
 

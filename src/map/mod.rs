@@ -7,6 +7,7 @@ pub mod keys;
 pub mod lookup;
 pub mod nearby;
 pub mod swiss;
+pub mod sync;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub enum Header {
     Classic(classic::Header),
     /// `internal/runtime/maps.Map`.
     Swiss(swiss::Header),
+    /// `sync.Map`.
+    Sync(sync::Header),
 }
 
 /// Slots of a bucket or group, in bytes from its start: key `i` is at `keys + i * key_stride`.
@@ -74,6 +77,8 @@ pub enum Place {
     Bucket { old: bool, index: u64, overflow: u64 },
     /// Swiss: group `group` of the table at directory index `table`; a small map is table 0, group 0.
     Group { table: u64, group: u64 },
+    /// sync.Map: an entry of the trie, under the hash bits `prefix` (four a level).
+    Node { level: u64, prefix: u64 },
 }
 
 /// A bucket or group: its 8 tophash or control bytes, and its slots.
@@ -161,6 +166,8 @@ pub struct Survey {
     pub groups: Option<u64>,
     /// Swiss: deleted slots that still lengthen probes.
     pub tombstones: Option<u64>,
+    /// sync.Map: what is where.
+    pub sync: Option<sync::SyncSurvey>,
     /// Slots allocated, live or not.
     pub capacity: u64,
     /// Classic: chains with `i` overflow buckets. Swiss: groups with `i` live slots.
@@ -177,6 +184,9 @@ impl<'a> GoMap<'a> {
     /// Fails when `ty` is no map type, the header cannot be read, or what it says cannot be.
     pub fn open(memory: &'a dyn Memory, types: &'a dyn TypeSource, ty: TypeId, address: u64) -> Result<GoMap<'a>> {
         let ty = types.load(ty)?;
+        if sync::is_sync_map(&ty) {
+            return GoMap::open_sync(memory, types, ty, address);
+        }
         let Shape::Map(map) = &ty.shape else {
             return Err(Error::Type(format!("{} is not a map type", ty.name)));
         };
@@ -191,18 +201,46 @@ impl<'a> GoMap<'a> {
         Ok(GoMap { memory, types, ty: ty.clone(), key, elem, slots, address, header })
     }
 
+    fn open_sync(
+        memory: &'a dyn Memory,
+        types: &'a dyn TypeSource,
+        ty: Arc<GoType>,
+        address: u64,
+    ) -> Result<GoMap<'a>> {
+        let any = types.load(sync::ANY_TYPE)?;
+        let header = match address {
+            0 => Header::Nil,
+            _ => Header::Sync(sync::Header::read(memory, types, &ty, address)?),
+        };
+        // Entries are come to one by one: there are no slots.
+        let slots = Slots {
+            size: 0,
+            keys: 0,
+            key_stride: 0,
+            elems: 0,
+            elem_stride: 0,
+            indirect_key: false,
+            indirect_elem: false,
+            classic: false,
+        };
+        Ok(GoMap { memory, types, ty, key: any.clone(), elem: any, slots, address, header })
+    }
+
     /// `len(m)`, as the header has it.
     pub fn count(&self) -> u64 {
         match &self.header {
             Header::Nil => 0,
             Header::Classic(header) => header.count,
             Header::Swiss(header) => header.used,
+            Header::Sync(header) => header.count(self.memory, self.types),
         }
     }
 
-    /// `classic` or `swiss`.
+    /// `classic`, `swiss` or `sync`.
     pub fn layout(&self) -> &'static str {
-        if self.slots.classic {
+        if sync::is_sync_map(&self.ty) {
+            "sync"
+        } else if self.slots.classic {
             "classic"
         } else {
             "swiss"
@@ -217,7 +255,8 @@ impl<'a> GoMap<'a> {
         f: &mut dyn FnMut(&Cell<'_>) -> Result<bool>,
     ) -> Result<()> {
         match &self.header {
-            Header::Nil => Ok(()),
+            // A sync.Map has entries, but no buckets of its own.
+            Header::Nil | Header::Sync(_) => Ok(()),
             Header::Classic(header) => header.each_bucket(self, watch, findings, f),
             Header::Swiss(header) => header.each_group(self, watch, findings, f),
         }
@@ -225,6 +264,10 @@ impl<'a> GoMap<'a> {
 
     /// Calls `f` with every live entry, until it returns `false`.
     pub fn each(&self, watch: &dyn Watch, f: &mut dyn FnMut(&Entry<'_>) -> Result<bool>) -> Result<()> {
+        if let Header::Sync(header) = &self.header {
+            header.each(self.memory, self.types, watch, &mut Findings::default(), f)?;
+            return Ok(());
+        }
         self.each_cell(watch, &mut Findings::default(), &mut |cell| {
             let mut live = cell.live;
             while live != 0 {
@@ -278,6 +321,7 @@ impl<'a> GoMap<'a> {
             Header::Nil => return Ok(Survey { findings: one("nil map"), ..Survey::default() }),
             Header::Classic(header) => header.survey(self, watch)?,
             Header::Swiss(header) => header.survey(self, watch)?,
+            Header::Sync(header) => return header.survey(self, watch),
         };
         let indirect = |yes: bool, size: u64| if yes { survey.live.saturating_mul(size) } else { 0 };
         survey.bytes = survey

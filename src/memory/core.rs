@@ -25,10 +25,11 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Program counter, frame pointer and g: rip, rbp and r14 on amd64; pc, x29 and x28 on arm64.
-    pub fn pc_bp_g(&self, arm: bool) -> Option<[u64; 3]> {
-        let indices = if arm { [32, 29, 28] } else { [16, 4, 1] };
-        let mut values = [0; 3];
+    /// Program counter, stack pointer, frame pointer and g: rip, rsp, rbp and r14 on amd64; pc, sp, x29 and x28
+    /// on arm64.
+    pub fn pc_sp_bp_g(&self, arm: bool) -> Option<[u64; 4]> {
+        let indices = if arm { [32, 31, 29, 28] } else { [16, 19, 4, 1] };
+        let mut values = [0; 4];
         for (value, index) in values.iter_mut().zip(indices) {
             *value = *self.registers.get(index)?;
         }

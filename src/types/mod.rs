@@ -241,6 +241,11 @@ pub trait TypeSource: Send + Sync {
     /// The type whose runtime descriptor is at this target address (dynamic type of an interface).
     fn by_descriptor(&self, address: u64) -> Result<TypeId>;
 
+    /// Run-time address of a package variable, where variables have names.
+    fn variable_address(&self, _name: &str) -> Option<u64> {
+        None
+    }
+
     /// The function whose code contains this address, as DWARF or pclntab names it.
     fn function_name(&self, pc: u64) -> Option<String>;
 }

@@ -5,6 +5,7 @@ use crate::binary::module::Module;
 use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
 use crate::expression::Location;
+use crate::map::sync::is_sync_map;
 use crate::memory::Memory;
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -52,7 +53,7 @@ impl ProgramTypes {
     /// Names of the package variables that start with `start` and are maps, or pointers to maps.
     pub fn map_variables(&self, start: &str) -> Vec<String> {
         let Some(dwarf) = &self.program.dwarf else { return Vec::new() };
-        let is_map = |id: TypeId| self.load(id).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)));
+        let is_map = |id: TypeId| self.load(id).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)) || is_sync_map(&ty));
         let variables = dwarf.variables().filter(|v| v.name.starts_with(start) && is_map(v.ty));
         variables.map(|v| v.name).collect()
     }
@@ -157,6 +158,10 @@ impl TypeSource for ProgramTypes {
         }
         // The linker leaves out the DWARF of some types; their descriptors say the same.
         self.load(TypeId::Runtime(address)).map(|ty| ty.id)
+    }
+
+    fn variable_address(&self, name: &str) -> Option<u64> {
+        self.variable(name).ok().flatten().map(|(address, _)| address)
     }
 
     fn function_name(&self, pc: u64) -> Option<String> {
