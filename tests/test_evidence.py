@@ -9,9 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import build
 import pytest
 import toolchains
-from conftest import ROOT, cli, gdb
+from conftest import ROOT, cli, documents, gdb
 
 VERSIONS = ("1.23.9", "1.26.6", "1.27.3")
 
@@ -241,6 +242,60 @@ def test_the_report_sets_the_missed_key_beside_the_stored_one(run, tmp_path):
     assert "likely a map lookup with a key that is not in the map" in text
     # Each live slot is in one square: 100 topics and 4 dangerous keys.
     assert sum(int(n) for n in re.findall(r"<title>(\d+) live slots", text)) == 104
+
+
+def test_memory_profile_and_trace_are_one_record(run):
+    answer = cli("--pid", run.process.pid, "evidence", *all_sources(run), "--json")
+    assert answer.returncode == 0, answer.stderr
+    record = json.loads(answer.stdout)
+    assert [source["id"] for source in record["inputs"]] == ["p1", "p2", "d1", "t1"]
+    cluster, members = leak(record, run.leaked)
+    assert cluster["sources"] == ["p1", "p2", "d1", "t1"]
+    assert any("map" in site["call"] and site["link"] == "same_func" for site in cluster["sites"]), cluster["sites"]
+    for member in members:
+        assert {"p2", "d1", "t1"} <= set(member["sources"]) and member["confidence"] == "high"
+        assert member["sources"]["d1"]["state"] == "chan receive (nil chan)"
+        assert member["blocked_on"]["kind"] == "nil_chan" and re.match("0x[0-9a-f]+$", member["g"])
+    assert record["conflicts"] == []
+
+
+def test_memory_of_another_process_is_refused(runs):
+    one, other = runs("1.27.3"), runs("1.27.3", "other")
+    for sources in (("--profile", other.file("late.txt")), ("--trace", other.file("trace.out"))):
+        answer = cli("--pid", one.process.pid, "evidence", *sources)
+        assert answer.returncode == 2 and "different processes or builds" in answer.stderr
+
+
+CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-key", "struct-key", "explicit-zero",
+         "typed-key", "keyed-mutex")
+
+
+@pytest.mark.parametrize("version", ("1.23.9", "1.27.3"))
+@pytest.mark.parametrize("case", CASES)
+def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, version):
+    """The program itself says which goroutine waits on what, and where that is stored."""
+    dump = build.dump("leaks", version, args=(case,))
+    truth = build.read_truth(dump.truth)[0]["waits"]
+    crash = dump.core.parent / "traceback.txt"
+    answer = cli("--core", dump.exe, dump.core, "evidence", "--profile", crash, "--json")
+    assert answer.returncode == 0, answer.stderr
+    record = json.loads(answer.stdout)
+    assert record["conflicts"] == []
+    found = {g["goid"]: g for g in record["goroutines"]}
+    clusters = {c["id"]: c for c in record["clusters"]}
+    for wait in truth:
+        goroutine = found[wait["goid"]]
+        assert {"p1", "d1"} <= set(goroutine["sources"])
+        assert goroutine["sources"]["p1"]["state"] == goroutine["sources"]["d1"]["state"]
+        blocked = goroutine["blocked_on"]
+        assert blocked["kind"] == wait["kind"] and blocked["addr"] == wait.get("on")
+        if wait.get("map"):
+            assert any(held["map"] == wait["map"] and wait["key"] in held["key"] for held in blocked["held_by"]), blocked
+            assert clusters[goroutine["cluster"]]["held_by"]
+    held = [wait for wait in truth if wait.get("map")]
+    if held and any(h["map_type"].startswith("map[") for g in found.values() for h in (g["blocked_on"] or {}).get("held_by", [])):
+        assert record["map"]["expr"] in {wait["map"] for wait in held}
+        assert sum(record["map"]["heat"]["live"]) == record["map"]["count"] > 0
 
 
 def test_keys_of_the_target_are_escaped(runs, tmp_path):

@@ -87,7 +87,14 @@ fn scan_goroutines(
     for (input, (summary, file)) in survey.profiles.iter().zip(files).enumerate() {
         let Some(file) = file.filter(|_| matches!(summary.kind, Kind::Stacks | Kind::Crash)) else { continue };
         let mut each = |symbols: &Symbols, goroutine: profile::Goroutine| {
-            let outermost = symbols.stack(goroutine.stack).last().filter(|_| goroutine.elided.is_none());
+            // A crash prints the outermost frames that other forms leave out.
+            let mut calls = symbols.stack(goroutine.stack).iter().rev().skip_while(|&&id| {
+                let name = symbols.function(id);
+                name == "runtime.goexit" || clusters::is_go_wrapper(name)
+            });
+            let outermost = calls.next().filter(|_| goroutine.elided.is_none());
+            // One that ends just now has returned from its own function already.
+            let outermost = outermost.filter(|&&id| !symbols.function(id).starts_with("runtime."));
             let known = seen.entry(goroutine.goid).or_default();
             // A file may hold more than one dump: the last one counts.
             known.retain(|one| one.input != input);
