@@ -112,7 +112,8 @@ struct Output {
 }
 
 impl Output {
-    fn open(write: Py<PyAny>, output: Option<PathBuf>, progress: Option<Py<PyAny>>) -> crate::Result<Output> {
+    fn open(to: OutputArgs) -> crate::Result<Output> {
+        let OutputArgs { write, output, progress } = to;
         let writer: Box<dyn Write + Send> = match &output {
             None => Box::new(PyWriter { write, pending: Vec::new() }),
             Some(path) => Box::new(std::fs::File::create(path).map_err(|e| cannot_write(path, e))?),
@@ -154,6 +155,53 @@ fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Se
             Err(Error::Binary(format!("mapscope failed ({}); please report this", what.unwrap_or("unknown"))))
         })
     })
+}
+
+/// How values are shown: a dict.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct ShowArgs {
+    json: bool,
+    depth: usize,
+    string_limit: usize,
+    elements_limit: usize,
+    colour: bool,
+}
+
+impl From<ShowArgs> for Show {
+    fn from(args: ShowArgs) -> Show {
+        show(args.json, args.colour, args.depth, args.string_limit, args.elements_limit)
+    }
+}
+
+/// Where an answer goes: a dict. `write(text)` shows it, unless `output` names a file; `progress(done, total)` or None.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct OutputArgs {
+    write: Py<PyAny>,
+    output: Option<PathBuf>,
+    progress: Option<Py<PyAny>>,
+}
+
+/// A key: a dict with a Go literal as `key`, or else the name of its type and its bytes.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct KeyArgs {
+    key: Option<String>,
+    key_type: Option<String>,
+    key_bytes: Option<Vec<u8>>,
+}
+
+impl From<KeyArgs> for KeyInput {
+    fn from(args: KeyArgs) -> KeyInput {
+        match args.key {
+            Some(text) => KeyInput::Literal(text),
+            None => KeyInput::Bytes {
+                type_name: args.key_type.unwrap_or_default(),
+                bytes: args.key_bytes.unwrap_or_default(),
+            },
+        }
+    }
 }
 
 /// A map found by an expression or an address.
@@ -263,7 +311,7 @@ impl PySession {
         Ok(guarded(py, || Ok(session.get().types.map_variables(start)))?)
     }
 
-    #[pyo3(signature = (map, *, limit, r#where, sort, raw, json, depth, string_limit, elements_limit, colour, write, output, progress))]
+    #[pyo3(signature = (map, *, limit, r#where, sort, raw, show, to))]
     #[allow(clippy::too_many_arguments)]
     fn print(
         &self,
@@ -273,117 +321,60 @@ impl PySession {
         r#where: Option<String>,
         sort: Option<&str>,
         raw: bool,
-        json: bool,
-        depth: usize,
-        string_limit: usize,
-        elements_limit: usize,
-        colour: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
+        show: ShowArgs,
+        to: OutputArgs,
     ) -> PyResult<()> {
         let sort = match sort {
             Some("key") => Some(SortBy::Key),
             Some("elem") => Some(SortBy::Elem),
             _ => None,
         };
-        let show = show(json, colour, depth, string_limit, elements_limit);
+        let show = show.into();
         let options = PrintOptions { show, limit, pattern: r#where, sort, raw };
-        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+        self.answer(py, map, to, |session, map, watch, out| {
             answer::print(&session.open(map)?, &options, &session.notes, watch, out)
         })
     }
 
-    #[pyo3(signature = (map, *, json, write, output, progress))]
-    fn stats(
-        &self,
-        py: Python<'_>,
-        map: &PyMap,
-        json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+    #[pyo3(signature = (map, *, json, to))]
+    fn stats(&self, py: Python<'_>, map: &PyMap, json: bool, to: OutputArgs) -> PyResult<()> {
+        self.answer(py, map, to, |session, map, watch, out| {
             answer::stats(&session.open(map)?, json, &session.notes, watch, out)
         })
     }
 
-    #[pyo3(signature = (map, *, first, last, json, depth, string_limit, elements_limit, colour, write, output, progress))]
-    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (map, *, first, last, show, to))]
     fn buckets(
         &self,
         py: Python<'_>,
         map: &PyMap,
         first: u64,
         last: u64,
-        json: bool,
-        depth: usize,
-        string_limit: usize,
-        elements_limit: usize,
-        colour: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
+        show: ShowArgs,
+        to: OutputArgs,
     ) -> PyResult<()> {
-        let show = show(json, colour, depth, string_limit, elements_limit);
-        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+        let show = show.into();
+        self.answer(py, map, to, |session, map, watch, out| {
             answer::buckets(&session.open(map)?, first..=last, &show, &session.notes, watch, out)
         })
     }
 
-    #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None, json, depth, string_limit, elements_limit, colour, write, output, progress))]
-    #[allow(clippy::too_many_arguments)]
-    fn get(
-        &self,
-        py: Python<'_>,
-        map: &PyMap,
-        key: Option<String>,
-        key_type: Option<String>,
-        key_bytes: Option<Vec<u8>>,
-        json: bool,
-        depth: usize,
-        string_limit: usize,
-        elements_limit: usize,
-        colour: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        let show = show(json, colour, depth, string_limit, elements_limit);
-        let key = key_input(key, key_type, key_bytes);
-        self.answer(py, map, write, output, progress, |session, map, watch, out| {
-            answer::get(session, map, &key, &show, watch, out)
-        })
+    #[pyo3(signature = (map, *, key, show, to))]
+    fn get(&self, py: Python<'_>, map: &PyMap, key: KeyArgs, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
+        let show = show.into();
+        let key = key.into();
+        self.answer(py, map, to, |session, map, watch, out| answer::get(session, map, &key, &show, watch, out))
     }
 
-    #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None, json, depth, string_limit, elements_limit, colour, write, output, progress))]
-    #[allow(clippy::too_many_arguments)]
-    fn why(
-        &self,
-        py: Python<'_>,
-        map: &PyMap,
-        key: Option<String>,
-        key_type: Option<String>,
-        key_bytes: Option<Vec<u8>>,
-        json: bool,
-        depth: usize,
-        string_limit: usize,
-        elements_limit: usize,
-        colour: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        let show = show(json, colour, depth, string_limit, elements_limit);
-        let key = key_input(key, key_type, key_bytes);
-        self.answer(py, map, write, output, progress, |session, map, watch, out| {
-            answer::why(session, map, &key, &show, watch, out)
-        })
+    #[pyo3(signature = (map, *, key, show, to))]
+    fn why(&self, py: Python<'_>, map: &PyMap, key: KeyArgs, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
+        let show = show.into();
+        let key = key.into();
+        self.answer(py, map, to, |session, map, watch, out| answer::why(session, map, &key, &show, watch, out))
     }
 
     /// Lists every map that can be reached.
-    #[pyo3(signature = (*, by_count, type_name, min_bytes, limit, json, write, output, progress))]
+    #[pyo3(signature = (*, by_count, type_name, min_bytes, limit, json, to))]
     #[allow(clippy::too_many_arguments)]
     fn list(
         &self,
@@ -393,31 +384,18 @@ impl PySession {
         min_bytes: u64,
         limit: usize,
         json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
+        to: OutputArgs,
     ) -> PyResult<()> {
         let session = Shared(&self.session);
         let options = ListOptions { json, by_count, type_name, min_bytes, limit };
-        Output::open(write, output, progress)?
-            .run(py, move |watch, out| answer::list(session.get(), &options, watch, out))
+        Output::open(to)?.run(py, move |watch, out| answer::list(session.get(), &options, watch, out))
     }
 
     /// Checks one map, or all that can be reached; returns whether something is wrong.
-    #[pyo3(signature = (map, *, name, json, write, output, progress))]
-    #[allow(clippy::too_many_arguments)]
-    fn check(
-        &self,
-        py: Python<'_>,
-        map: Option<&PyMap>,
-        name: String,
-        json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (map, *, name, json, to))]
+    fn check(&self, py: Python<'_>, map: Option<&PyMap>, name: String, json: bool, to: OutputArgs) -> PyResult<bool> {
         let (session, map) = (Shared(&self.session), map.map(|map| map.0));
-        Output::open(write, output, progress)?.run(py, move |watch, out| {
+        Output::open(to)?.run(py, move |watch, out| {
             let session = session.get();
             match map {
                 Some(map) => answer::check(session, &[(name, map)], json, watch, out),
@@ -446,25 +424,17 @@ impl PySession {
     }
 
     /// Looks up one key: (elem type, elem address or None, elem in Go syntax).
-    #[pyo3(signature = (map, *, key=None, key_type=None, key_bytes=None))]
-    fn lookup(
-        &self,
-        py: Python<'_>,
-        map: &PyMap,
-        key: Option<String>,
-        key_type: Option<String>,
-        key_bytes: Option<Vec<u8>>,
-    ) -> PyResult<(String, Option<u64>, String)> {
+    #[pyo3(signature = (map, *, key))]
+    fn lookup(&self, py: Python<'_>, map: &PyMap, key: KeyArgs) -> PyResult<(String, Option<u64>, String)> {
         let (session, map) = (Shared(&self.session), map.0);
-        let key = key_input(key, key_type, key_bytes);
+        let key = key.into();
         let show = show(false, false, 1, 0, 0);
         let found = guarded(py, || answer::look_up(session.get(), map, &key, &show, &PyWatch::new(None)))?;
         Ok((found.elem_type, found.elem_address, found.text))
     }
 
     /// Writes all entries to `path`, then one line (or document) that says so to `write`.
-    #[pyo3(signature = (map, *, path, depth, json, write, output, progress))]
-    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (map, *, path, depth, json, to))]
     fn export(
         &self,
         py: Python<'_>,
@@ -472,11 +442,9 @@ impl PySession {
         path: PathBuf,
         depth: usize,
         json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
+        to: OutputArgs,
     ) -> PyResult<()> {
-        self.answer(py, map, write, output, progress, |session, map, watch, out| {
+        self.answer(py, map, to, |session, map, watch, out| {
             let map = session.open(map)?;
             let format = Format::of(&path)?;
             let mut file = std::fs::File::create(&path).map_err(|e| cannot_write(&path, e))?;
@@ -510,7 +478,8 @@ impl PySession {
         write: Py<PyAny>,
     ) -> PyResult<()> {
         let show = show(false, false, depth, string_limit, elements_limit);
-        self.answer(py, map, write, None, None, |session, map, watch, out| {
+        let to = OutputArgs { write, output: None, progress: None };
+        self.answer(py, map, to, |session, map, watch, out| {
             let mut text = Vec::new();
             answer::literal(&session.open(map)?, limit, &show, watch, &mut text)?;
             out.write_all(&text).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
@@ -518,7 +487,7 @@ impl PySession {
     }
 
     /// Shows goroutines.
-    #[pyo3(signature = (*, state, func, on, label, group, stack, json, write, output, progress))]
+    #[pyo3(signature = (*, state, func, on, label, group, stack, json, to))]
     #[allow(clippy::too_many_arguments)]
     fn goroutines(
         &self,
@@ -530,12 +499,10 @@ impl PySession {
         group: bool,
         stack: bool,
         json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
+        to: OutputArgs,
     ) -> PyResult<()> {
         let session = Shared(&self.session);
-        Output::open(write, output, progress)?.run(py, move |watch, out| {
+        Output::open(to)?.run(py, move |watch, out| {
             let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
             let func = func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
             let label = label.map(|label| answer::parse_label(&label)).transpose()?;
@@ -545,35 +512,17 @@ impl PySession {
     }
 
     /// Shows clusters of stuck goroutines; returns whether one is worse than waiting.
-    #[pyo3(signature = (*, all, json, write, output, progress))]
-    fn leaks(
-        &self,
-        py: Python<'_>,
-        all: bool,
-        json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (*, all, json, to))]
+    fn leaks(&self, py: Python<'_>, all: bool, json: bool, to: OutputArgs) -> PyResult<bool> {
         let session = Shared(&self.session);
-        Output::open(write, output, progress)?
-            .run(py, move |watch, out| answer::leaks(session.get(), all, json, watch, out))
+        Output::open(to)?.run(py, move |watch, out| answer::leaks(session.get(), all, json, watch, out))
     }
 
     /// Explains one goroutine.
-    #[pyo3(signature = (goid, *, json, write, output, progress))]
-    fn explain(
-        &self,
-        py: Python<'_>,
-        goid: u64,
-        json: bool,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (goid, *, json, to))]
+    fn explain(&self, py: Python<'_>, goid: u64, json: bool, to: OutputArgs) -> PyResult<()> {
         let session = Shared(&self.session);
-        Output::open(write, output, progress)?
-            .run(py, move |watch, out| answer::explain(session.get(), goid, json, watch, out))
+        Output::open(to)?.run(py, move |watch, out| answer::explain(session.get(), goid, json, watch, out))
     }
 }
 
@@ -594,20 +543,11 @@ impl PySession {
         &self,
         py: Python<'_>,
         map: &PyMap,
-        write: Py<PyAny>,
-        output: Option<PathBuf>,
-        progress: Option<Py<PyAny>>,
+        to: OutputArgs,
         answer: impl FnOnce(&Session, MapRef, &dyn Watch, &mut dyn Write) -> crate::Result<T> + Send,
     ) -> PyResult<T> {
         let (session, map) = (Shared(&self.session), map.0);
-        Output::open(write, output, progress)?.run(py, move |watch, out| answer(session.get(), map, watch, out))
-    }
-}
-
-fn key_input(key: Option<String>, key_type: Option<String>, key_bytes: Option<Vec<u8>>) -> KeyInput {
-    match key {
-        Some(text) => KeyInput::Literal(text),
-        None => KeyInput::Bytes { type_name: key_type.unwrap_or_default(), bytes: key_bytes.unwrap_or_default() },
+        Output::open(to)?.run(py, move |watch, out| answer(session.get(), map, watch, out))
     }
 }
 
@@ -617,17 +557,10 @@ fn show(json: bool, colour: bool, depth: usize, string_limit: usize, elements_li
 
 /// Clusters of goroutine profiles and tracebacks, and what grows over several.
 #[pyfunction]
-#[pyo3(signature = (files, *, json, write, output, progress))]
-fn profile(
-    py: Python<'_>,
-    files: Vec<PathBuf>,
-    json: bool,
-    write: Py<PyAny>,
-    output: Option<PathBuf>,
-    progress: Option<Py<PyAny>>,
-) -> PyResult<()> {
+#[pyo3(signature = (files, *, json, to))]
+fn profile(py: Python<'_>, files: Vec<PathBuf>, json: bool, to: OutputArgs) -> PyResult<()> {
     let files = guarded(py, || files.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>())?;
-    Output::open(write, output, progress)?.run(py, move |_, out| {
+    Output::open(to)?.run(py, move |_, out| {
         let named: Vec<(&str, &[u8])> = files.iter().map(|file| (file.name.as_str(), file.bytes())).collect();
         let mut text = profile_report(&named, json).map_err(|e| Error::Evidence(e.to_string()))?;
         if json {
@@ -639,7 +572,7 @@ fn profile(
 
 /// One goroutine's states over the time of an execution trace.
 #[pyfunction]
-#[pyo3(signature = (goid, *, trace, width, colour, json, write, output, progress))]
+#[pyo3(signature = (goid, *, trace, width, colour, json, to))]
 #[allow(clippy::too_many_arguments)]
 fn timeline(
     py: Python<'_>,
@@ -648,12 +581,10 @@ fn timeline(
     width: usize,
     colour: bool,
     json: bool,
-    write: Py<PyAny>,
-    output: Option<PathBuf>,
-    progress: Option<Py<PyAny>>,
+    to: OutputArgs,
 ) -> PyResult<()> {
     let read = guarded(py, || trace::parse_file(&trace, &trace::Options::focused(goid)).map_err(|e| named(&trace, e)))?;
-    Output::open(write, output, progress)?.run(py, move |_, out| {
+    Output::open(to)?.run(py, move |_, out| {
         let unknown = || Error::Evidence(trace::timeline(&read, goid, width, false).trim_end().to_string());
         match json {
             true => {
@@ -670,7 +601,7 @@ fn timeline(
 
 /// Profiles and a trace joined by goroutine, in the form asked for; returns whether a leak is suspected.
 #[pyfunction]
-#[pyo3(signature = (*, profiles, trace, target, force, form, colour, write, output, progress))]
+#[pyo3(signature = (*, profiles, trace, target, force, form, colour, to))]
 #[allow(clippy::too_many_arguments)]
 fn evidence(
     py: Python<'_>,
@@ -680,9 +611,7 @@ fn evidence(
     force: bool,
     form: &str,
     colour: bool,
-    write: Py<PyAny>,
-    output: Option<PathBuf>,
-    progress: Option<Py<PyAny>>,
+    to: OutputArgs,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
     let target = target.map(|target| target.0.clone());
@@ -696,7 +625,7 @@ fn evidence(
         let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), target, force)?;
         Ok((report::render(&found, form, colour), found.is_suspicious()))
     })?;
-    Output::open(write, output, progress)?.run(py, move |_, out| write_all(out, &text))?;
+    Output::open(to)?.run(py, move |_, out| write_all(out, &text))?;
     Ok(suspected)
 }
 

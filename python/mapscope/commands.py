@@ -37,7 +37,7 @@ class Front:
         return self.session().resolve(expression)
 
     def evaluate_key(self, expression):
-        """A key given as an expression: dict(key=literal), or dict(key_type=…, key_bytes=…)."""
+        """A key given as an expression: a key_dict()."""
         raise UsageError("--expr needs a debugger that can evaluate %r" % expression)
 
     def write(self, text):
@@ -164,7 +164,7 @@ def find_map(front, args):
 
 
 def show_options(front, args):
-    """How values are shown, from the settings and the options given."""
+    """How values are shown, from the settings and the options given: the native `show`."""
     settings = front.settings
     json = args.json
     return dict(
@@ -181,7 +181,7 @@ def _coloured(front, args):
 
 
 def output(front, args):
-    """Where the answer goes: keyword arguments for the native call."""
+    """Where the answer goes: the native `to`."""
     return dict(write=front.write, output=unquote(args.output), progress=front.progress())
 
 
@@ -197,7 +197,7 @@ def _run_print(front, args):
     limit = front.settings["limit"] if args.limit is None else args.limit
     front.session().print(
         found, limit=limit, where=unquote(args.where), sort=args.sort, raw=args.raw,
-        **show_options(front, args), **output(front, args))
+        show=show_options(front, args), to=output(front, args))
 
 
 def _key_options(parser):
@@ -205,28 +205,33 @@ def _key_options(parser):
     parser.add_argument("--expr", metavar="EXPR", help="take the key from an expression of the debugger's")
 
 
+def key_dict(literal=None, type_name=None, data=None):
+    """A key, as a Go literal or by the name of its type and its bytes."""
+    return dict(key=literal, key_type=type_name, key_bytes=data)
+
+
 def key_of(front, args):
-    """Keyword arguments that name the key."""
+    """The key: the native `key`."""
     if (args.key is None) == (args.expr is None):
         raise UsageError("give the key as a Go literal, or --expr EXPR")
     if args.expr is None:
-        return dict(key=args.key)
+        return key_dict(literal=args.key)
     return front.evaluate_key(unquote(args.expr))
 
 
 def _run_get(front, args):
     found = find_map(front, args)
-    front.session().get(found, **key_of(front, args), **show_options(front, args), **output(front, args))
+    front.session().get(found, key=key_of(front, args), show=show_options(front, args), to=output(front, args))
 
 
 def _run_why(front, args):
     found = find_map(front, args)
-    front.session().why(found, **key_of(front, args), **show_options(front, args), **output(front, args))
+    front.session().why(found, key=key_of(front, args), show=show_options(front, args), to=output(front, args))
 
 
 def _run_stats(front, args):
     found = find_map(front, args)
-    front.session().stats(found, json=args.json, **output(front, args))
+    front.session().stats(found, json=args.json, to=output(front, args))
 
 
 def _buckets_options(parser):
@@ -236,7 +241,7 @@ def _buckets_options(parser):
 def _run_buckets(front, args):
     found = find_map(front, args)
     first, last = _range(args.range)
-    front.session().buckets(found, first=first, last=last, **show_options(front, args), **output(front, args))
+    front.session().buckets(found, first=first, last=last, show=show_options(front, args), to=output(front, args))
 
 
 def _range(text):
@@ -257,7 +262,7 @@ def _export_options(parser):
 def _run_export(front, args):
     found = find_map(front, args)
     front.session().export(found, path=unquote(args.file), depth=front.settings["depth"],
-                           json=args.json, **output(front, args))
+                           json=args.json, to=output(front, args))
 
 
 def _check_options(parser):
@@ -270,7 +275,7 @@ def _run_check(front, args):
     if args.all == (args.map is not None):
         raise UsageError("give one MAP, or --all")
     found = None if args.all else find_map(front, args)
-    return int(front.session().check(found, name=args.map or "", json=args.json, **output(front, args)))
+    return int(front.session().check(found, name=args.map or "", json=args.json, to=output(front, args)))
 
 
 def _profile_options(parser):
@@ -278,7 +283,7 @@ def _profile_options(parser):
 
 
 def _run_profile(front, args):
-    _native.profile([unquote(name) for name in args.files], json=args.json, **output(front, args))
+    _native.profile([unquote(name) for name in args.files], json=args.json, to=output(front, args))
 
 
 def _timeline_options(parser):
@@ -289,7 +294,7 @@ def _timeline_options(parser):
 def _run_timeline(front, args):
     _native.timeline(
         args.goid, trace=unquote(args.trace), width=front.width(), colour=_coloured(front, args), json=args.json,
-        **output(front, args))
+        to=output(front, args))
 
 
 def _evidence_options(parser):
@@ -318,7 +323,7 @@ def _run_evidence(front, args):
     form = "json" if args.json else {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}.get(ending, "text")
     _native.evidence(
         profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), target=target, force=args.force,
-        form=form, colour=_coloured(front, args), **output(front, args))
+        form=form, colour=_coloured(front, args), to=output(front, args))
 
 
 def _list_options(parser):
@@ -331,7 +336,7 @@ def _list_options(parser):
 def _run_list(front, args):
     limit = front.settings["limit"] if args.limit is None else args.limit
     front.session().list(by_count=args.sort == "count", type_name=unquote(args.type), min_bytes=args.min_bytes,
-                         limit=0 if args.json and args.limit is None else limit, json=args.json, **output(front, args))
+                         limit=0 if args.json and args.limit is None else limit, json=args.json, to=output(front, args))
 
 
 def _address(text):
@@ -350,7 +355,7 @@ def _goroutines_options(parser):
 def _run_goroutines(front, args):
     front.session().goroutines(
         state=unquote(args.state), func=unquote(args.func), on=args.on, label=unquote(args.label),
-        group=args.group, stack=args.stack, json=args.json, **output(front, args))
+        group=args.group, stack=args.stack, json=args.json, to=output(front, args))
 
 
 def _leaks_options(parser):
@@ -358,7 +363,7 @@ def _leaks_options(parser):
 
 
 def _run_leaks(front, args):
-    return int(front.session().leaks(all=args.all, json=args.json, **output(front, args)))
+    return int(front.session().leaks(all=args.all, json=args.json, to=output(front, args)))
 
 
 def _explain_options(parser):
@@ -366,7 +371,7 @@ def _explain_options(parser):
 
 
 def _run_explain(front, args):
-    front.session().explain(args.goid, json=args.json, **output(front, args))
+    front.session().explain(args.goid, json=args.json, to=output(front, args))
 
 
 VERBS = [

@@ -202,11 +202,11 @@ def key_arguments(value):
     if value.is_optimized_out:
         raise Error("the key is optimised out here; give it as a literal")
     if type_.code == gdb.TYPE_CODE_ARRAY and type_.target().sizeof == 1 and value.type.name is None:
-        return dict(key=_quoted(bytes(int(value[i]) & 255 for i in range(type_.sizeof)).rstrip(b"\0")))
+        return commands.key_dict(literal=_quoted(bytes(int(value[i]) & 255 for i in range(type_.sizeof)).rstrip(b"\0")))
     name = _type_name(value.type)
     if value.type.name in (None, "int", "long", "long long") and type_.code == gdb.TYPE_CODE_INT and value.address is None:
-        return dict(key=str(int(value)))
-    return dict(key_type=name, key_bytes=_bytes(value))
+        return commands.key_dict(literal=str(int(value)))
+    return commands.key_dict(type_name=name, data=_bytes(value))
 
 
 def _quoted(data):
@@ -323,7 +323,7 @@ class _Function(gdb.Function):
 
 
 def _look_up(map_value, key_value):
-    return FRONT.session().lookup(FRONT.map_of(map_value), **key_arguments(key_value))
+    return FRONT.session().lookup(FRONT.map_of(map_value), key=key_arguments(key_value))
 
 
 def _get(map_value, key_value):
