@@ -293,7 +293,8 @@ def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, 
             assert any(held["map"] == wait["map"] and wait["key"] in held["key"] for held in blocked["held_by"]), blocked
             assert clusters[goroutine["cluster"]]["held_by"]
     held = [wait for wait in truth if wait.get("map")]
-    if held and any(h["map_type"].startswith("map[") for g in found.values() for h in (g["blocked_on"] or {}).get("held_by", [])):
+    plain = [h for w in held for h in found[w["goid"]]["blocked_on"]["held_by"] if h["map_type"].startswith("map[")]
+    if plain:
         assert record["map"]["expr"] in {wait["map"] for wait in held}
         assert sum(record["map"]["heat"]["live"]) == record["map"]["count"] > 0
 
