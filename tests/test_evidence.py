@@ -155,7 +155,8 @@ def test_another_process_is_refused_and_joined_by_force_with_its_conflicts(runs)
     assert "different processes or builds" in refused.stderr and "--force" in refused.stderr
     assert refused.stderr.count("\n") == 1
     forced = joined(*words, "--force")
-    assert any("main.stranger" in conflict or "main.consume" in conflict for conflict in forced["conflicts"])
+    example = re.search(r"\((goroutine \d+ (?:starts in|is created by|comes from) .*)\);", refused.stderr).group(1)
+    assert example in forced["conflicts"] and any("different processes" in conflict for conflict in forced["conflicts"])
     two = cli("evidence", "--profile", other.file("late.txt"), "--profile", one.file("late.txt"))
     assert two.returncode == 2 and "different processes or builds" in two.stderr
 
