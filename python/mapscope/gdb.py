@@ -31,6 +31,7 @@ class GdbFront(commands.Front):
         self._session = self._key = None
 
     def session(self):
+        _prefer_our_printer()
         inferior = gdb.selected_inferior()
         connection = getattr(inferior, "connection", None)
         kind = connection.type if connection else None
@@ -375,8 +376,8 @@ _printer.enabled = True
 def _prefer_our_printer(event=None):
     """Go's own runtime-gdb.py adds its printers to the object file, which gdb asks before the global ones."""
     for objfile in [event.new_objfile] if event else gdb.objfiles():
-        if _printer not in objfile.pretty_printers:
-            objfile.pretty_printers.insert(0, _printer)
+        if not objfile.pretty_printers or objfile.pretty_printers[0] is not _printer:
+            objfile.pretty_printers = [_printer] + [p for p in objfile.pretty_printers if p is not _printer]
 
 
 def _show_settings(_line):
@@ -410,5 +411,6 @@ def register():
     gdb.pretty_printers.insert(0, _printer)
     _prefer_our_printer()
     gdb.events.new_objfile.connect(_prefer_our_printer)
+    gdb.events.before_prompt.connect(_prefer_our_printer)
     for event in ("cont", "exited", "memory_changed", "register_changed", "clear_objfiles", "new_objfile"):
         getattr(gdb.events, event).connect(FRONT.forget)
