@@ -85,6 +85,8 @@ func main() {
 	directory, run := os.Args[1], consume
 	if len(os.Args) > 2 {
 		run = stranger
+		// Moves the workers' goroutine ids by one.
+		go stranger("first")
 	}
 	for i := 0; i < 100; i++ {
 		subs[fmt.Sprintf("topic-%d", i)] = make(chan string, 1)

@@ -87,6 +87,10 @@ fn scan_goroutines(
     for (input, (summary, file)) in survey.profiles.iter().zip(files).enumerate() {
         let Some(file) = file.filter(|_| matches!(summary.kind, Kind::Stacks | Kind::Crash)) else { continue };
         let mut each = |symbols: &Symbols, goroutine: profile::Goroutine| {
+            // Every thread's own g0 has the id 0 in a crash.
+            if goroutine.goid == 0 {
+                return;
+            }
             // A crash prints the outermost frames that other forms leave out.
             let mut calls = symbols.stack(goroutine.stack).iter().rev().skip_while(|&&id| {
                 let name = symbols.function(id);
@@ -284,7 +288,7 @@ impl<'t> Joiner<'t> {
                 true => {
                     self.of_stack.insert(stack_key(&draft.cluster.frames), at);
                 }
-                false => draft.cluster.goids.iter().for_each(|&goid| {
+                false => draft.cluster.goids.iter().filter(|&&goid| goid != 0).for_each(|&goid| {
                     self.of_goid.insert(goid, at);
                 }),
             }
