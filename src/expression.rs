@@ -2,19 +2,9 @@
 //! `main.servers[2].users`, `'pkg/path.Var'.field`.
 
 use crate::binary::rtype::is_direct;
-use crate::map::sync::is_sync_map;
 use crate::memory::Memory;
-use crate::types::{ProgramTypes, Shape, TypeId, TypeSource};
+use crate::types::{Location, ProgramTypes, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
-
-/// A typed location in target memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Location {
-    /// Where the value lies.
-    pub address: u64,
-    /// What it is.
-    pub ty: TypeId,
-}
 
 /// Pointers and interfaces followed on the way to a map or a field.
 const MAX_FOLLOWED: usize = 16;
@@ -39,7 +29,7 @@ pub fn map_at(types: &dyn TypeSource, memory: &dyn Memory, location: Location) -
         let ty = types.load(here.ty)?;
         match &ty.shape {
             Shape::Map(_) => return Ok((memory.u64(here.address)?, here.ty)),
-            _ if is_sync_map(&ty) => return Ok((here.address, here.ty)),
+            _ if ty.is_sync_map() => return Ok((here.address, here.ty)),
             Shape::Pointer(_) | Shape::Interface { .. } => match follow(types, memory, here)? {
                 Some(next) => here = next,
                 None => {

@@ -8,7 +8,7 @@ use crate::memory::{DebuggerMemory, Memory};
 use crate::report::{self, Form};
 use crate::session::{MapRef, Session};
 use crate::value::Options;
-use crate::{expression::Location, Error};
+use crate::{types::Location, Error};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

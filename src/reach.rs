@@ -2,10 +2,9 @@
 //! arrays, interfaces, channel buffers and the maps themselves. Breadth first, so that a map's owner path is the shortest.
 
 use crate::error::{Quiet, Watch};
-use crate::expression::Location;
-use crate::map::sync::is_sync_map;
 use crate::map::{GoMap, Survey};
 use crate::session::{MapRef, Session};
+use crate::types::Location;
 use crate::types::{GoType, Kind, Shape, TypeId, TypeSource};
 use crate::value::{Context, GoSyntax, Options};
 use crate::Result;
@@ -172,7 +171,7 @@ impl Traversal<'_> {
             match &ty.shape {
                 _ if self.leads.get(&next) == Some(&true) => leads = true,
                 Shape::Map(_) | Shape::Interface { .. } => leads = true,
-                _ if is_sync_map(&ty) => leads = true,
+                _ if ty.is_sync_map() => leads = true,
                 Shape::Pointer(Some(elem)) | Shape::Slice(elem) | Shape::Chan(elem) => queue.push(*elem),
                 Shape::Array { elem, .. } => queue.push(*elem),
                 Shape::Struct(fields) => queue.extend(fields.iter().map(|field| field.ty)),
@@ -229,7 +228,7 @@ impl Traversal<'_> {
             Shape::Interface { methods } if word(0) != 0 => {
                 self.interface(*methods, word(0), word(8), address, step)?
             }
-            _ if is_sync_map(ty) && self.is_new(address, ty.id) => {
+            _ if ty.is_sync_map() && self.is_new(address, ty.id) => {
                 self.queue.push_back(Work::Map(MapRef { address, ty: ty.id }, step.clone()));
             }
             Shape::Struct(fields) => {

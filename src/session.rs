@@ -3,13 +3,14 @@
 use crate::binary::elf;
 use crate::binary::hashstate;
 use crate::binary::program::Program;
-use crate::expression::{self, Location};
+use crate::expression;
 use crate::layout::hash_state;
 use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::{sync, GoMap, Header};
 use crate::memory::{CoreMemory, Memory, ProcessMemory, Thread};
+use crate::types::Location;
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -184,7 +184,7 @@ impl<'a> GoMap<'a> {
     /// Fails when `ty` is no map type, the header cannot be read, or what it says cannot be.
     pub fn open(memory: &'a dyn Memory, types: &'a dyn TypeSource, ty: TypeId, address: u64) -> Result<GoMap<'a>> {
         let ty = types.load(ty)?;
-        if sync::is_sync_map(&ty) {
+        if ty.is_sync_map() {
             return GoMap::open_sync(memory, types, ty, address);
         }
         let Shape::Map(map) = &ty.shape else {
@@ -238,7 +238,7 @@ impl<'a> GoMap<'a> {
 
     /// `classic`, `swiss` or `sync`.
     pub fn layout(&self) -> &'static str {
-        if sync::is_sync_map(&self.ty) {
+        if self.ty.is_sync_map() {
             "sync"
         } else if self.slots.classic {
             "classic"

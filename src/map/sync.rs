@@ -75,11 +75,6 @@ enum State {
 /// Size of an interface.
 const ANY: usize = 16;
 
-/// Whether a type is `sync.Map`.
-pub fn is_sync_map(ty: &GoType) -> bool {
-    &*ty.name == "sync.Map" && matches!(ty.shape, Shape::Struct(_))
-}
-
 impl Header {
     /// Reads the `sync.Map` of type `ty` at `address`.
     pub fn read(memory: &dyn Memory, types: &dyn TypeSource, ty: &GoType, address: u64) -> Result<Header> {

@@ -132,6 +132,15 @@ pub struct GoType {
     pub descriptor: Option<u64>,
 }
 
+/// A typed location in target memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Where the value lies.
+    pub address: u64,
+    /// What it is.
+    pub ty: TypeId,
+}
+
 /// What a type is made of. Kinds without parts are [`Shape::Plain`].
 #[derive(Debug, Clone)]
 pub enum Shape {
@@ -251,6 +260,11 @@ pub trait TypeSource: Send + Sync {
 }
 
 impl GoType {
+    /// Whether this is `sync.Map`, which is read as a map although it is a struct.
+    pub fn is_sync_map(&self) -> bool {
+        &*self.name == "sync.Map" && matches!(self.shape, Shape::Struct(_))
+    }
+
     /// The predeclared type of a kind that has no parts, or `None` for composite kinds.
     pub fn basic(kind: Kind) -> Option<GoType> {
         let name = match kind {

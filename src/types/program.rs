@@ -1,11 +1,9 @@
 //! The types of one program in one address space: DWARF types with their run-time descriptors joined.
 
-use super::{GoType, Shape, TypeId, TypeSource};
+use super::{GoType, Location, Shape, TypeId, TypeSource};
 use crate::binary::module::Module;
 use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
-use crate::expression::Location;
-use crate::map::sync::is_sync_map;
 use crate::memory::Memory;
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -53,7 +51,7 @@ impl ProgramTypes {
     /// Names of the package variables that start with `start` and are maps, or pointers to maps.
     pub fn map_variables(&self, start: &str) -> Vec<String> {
         let Some(dwarf) = &self.program.dwarf else { return Vec::new() };
-        let is_map = |id: TypeId| self.load(id).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)) || is_sync_map(&ty));
+        let is_map = |id: TypeId| self.load(id).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)) || ty.is_sync_map());
         let variables = dwarf.variables().filter(|v| v.name.starts_with(start) && is_map(v.ty));
         variables.map(|v| v.name).collect()
     }
