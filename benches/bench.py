@@ -147,6 +147,12 @@ def main():
         row(f"{kind} {count:,}", f"{m['stats_bytes_per_second'] / 1e9:.1f}", f"{m['sum_bytes_per_second'] / 1e9:.1f}",
             f"{m['stats_bytes_per_second'] / m['sum_bytes_per_second']:.2f}", f"{m['lookup_seconds'] * 1e6:.2f}",
             f"{m['check_keys_per_second'] / 1e6:.1f}")
+    dump = build.dump("big", options.go, args=("int64int64", str(1_000_000 // share)))
+    missing = 1_000_000 // share
+    ours = measure(dump, "main.int64int64")["lookup_seconds"]
+    theirs = delve(dlv, dump, f"main.int64int64[{missing}]", 64)[1]
+    print(f"\none lookup in {missing:,} entries: Delve {theirs:.2f} s for a missing key, mapscope {ours * 1e6:.2f} us: "
+          f"{theirs / ours:,.0f} times")
     dump = build.dump("big", options.go, args=("stringstring", str(1_000_000 // share)))
     seconds = mapscope(dump, "why", "main.stringstring", '"key-123456789 "')[0]
     print(f"\nwhy with near misses over {1_000_000 // share:,} string keys: {seconds:.2f} s")

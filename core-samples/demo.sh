@@ -32,7 +32,10 @@ tour swiss \
     'gomap check --all' \
     'gomap list --limit 6' \
     "print 'main.service'.stock" \
-    'print $gomap_len(main.cache)'
+    'print $gomap_len(main.cache)' \
+    "gomap goroutines --state 'chan receive (nil chan)' --stack" \
+    'gomap leaks' \
+    'gomap explain 9'
 
 tour classic \
     'gomap print main.M0' \
