@@ -203,7 +203,7 @@ impl Session {
             _ => self
                 .types
                 .module()
-                .and_then(|module| hashstate::locate(&*self.memory, module, go))
+                .and_then(|module| hashstate::locate(&*self.memory, module, go, program.is_arm()))
                 .ok_or_else(|| Error::Map("the process's hash state was not found, so no hash is known".into()))?,
         };
         read_hash_state(&*self.memory, addresses, program.is_arm(), go)

@@ -1,61 +1,137 @@
 //! Where the process keeps its hash state, read from the code that uses it when there are no symbols.
 //!
-//! The runtime's hash functions are assembly (src/runtime/asm_amd64.s go1.19 to 1.26,
-//! src/internal/runtime/maps/memhash_amd64.s go1.27) or small Go functions, so the few instructions that
-//! name the variables have one encoding.
+//! The runtime's hash functions are assembly (src/runtime/asm_{amd64,arm64}.s go1.19 to 1.26,
+//! src/internal/runtime/maps/memhash_{amd64,arm64}.s go1.27) or small Go functions; each is found by name in
+//! the function table, and the variables by the operands of its instructions.
 
-use super::module::Module;
+use super::moduledata::Module;
+use super::pclntab::Function;
 use crate::memory::Memory;
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use byteorder::{ByteOrder, LittleEndian as LE};
 
 /// Code longer than this is not one of these functions.
 const MAX_CODE: u64 = 1 << 12;
 
-/// Target addresses of the AES flag, the key schedule and `hashkey`; amd64 only.
-pub fn locate(memory: &dyn Memory, module: &Module, go: (u32, u32)) -> Option<[u64; 3]> {
-    let [with_aes, dispatch, fallback] = match go >= (1, 27) {
-        true => [
-            "internal/runtime/maps.memHash64AES",
-            "internal/runtime/maps.MemHash64",
-            "internal/runtime/maps.memHashFallback",
-        ],
-        false => ["runtime.memhash64", "runtime.memhash64", "runtime.memhash64Fallback"],
+/// Functions that name the variables.
+struct Functions {
+    /// Reads the key schedule.
+    with_aes: &'static str,
+    /// Tests the flag.
+    dispatch: &'static str,
+    /// Reads `hashkey`.
+    fallback: &'static str,
+}
+
+impl Functions {
+    fn of(go: (u32, u32)) -> Functions {
+        match go >= (1, 27) {
+            true => Functions {
+                with_aes: "internal/runtime/maps.memHash64AES",
+                dispatch: "internal/runtime/maps.MemHash64",
+                fallback: "internal/runtime/maps.memHashFallback",
+            },
+            false => Functions {
+                with_aes: "runtime.memhash64",
+                dispatch: "runtime.memhash64",
+                fallback: "runtime.memhash64Fallback",
+            },
+        }
+    }
+}
+
+/// Run-time addresses of the AES flag, the key schedule and `hashkey`.
+pub fn locate(memory: &dyn Memory, module: &Module, go: (u32, u32), arm: bool) -> Option<[u64; 3]> {
+    let functions = Functions::of(go);
+    let code = |name| {
+        let function = module.functions.function_named(name)?;
+        let bytes = memory.bytes(function.entry, function.size().min(MAX_CODE) as usize).ok()?;
+        Some((function, bytes))
     };
-    let code = |name| Code::of(memory, module, name);
-    // AESENC schedule+0(SB), X0
-    let schedule = code(with_aes)?.operands(&[0x66, 0x0f, 0x38, 0xdc, 0x05], 0).next()?;
-    // CMPB flag(SB), $0
-    let flag = code(dispatch)?.operands(&[0x80, 0x3d], 1).next()?;
-    // MOVQ or XORQ hashkey(SB), REG: the first of the four words has the lowest address.
-    let fallback = code(fallback)?;
-    let words = (0..16u8).flat_map(|i| {
-        let (rex, modrm) = (0x48 | (i >> 3) << 2, 0x05 | (i & 7) << 3);
-        [[rex, 0x8b, modrm], [rex, 0x33, modrm]]
-    });
-    let hashkey = words.flat_map(|instruction| fallback.operands(&instruction, 0).collect::<Vec<_>>()).min()?;
+    let operands = |name, wanted: Wanted| -> Option<Vec<u64>> {
+        let (function, bytes) = code(name)?;
+        let found = match arm {
+            true => arm_operands(&function, &bytes, wanted),
+            false => amd_operands(&function, &bytes, wanted),
+        };
+        Some(found)
+    };
+    let writable = |address: &u64| {
+        let ranges = [&module.data.noptrdata, &module.data.data, &module.data.bss, &module.data.noptrbss];
+        ranges.iter().any(|range| range.contains(address))
+    };
+    let first = |name, wanted| operands(name, wanted)?.into_iter().find(writable);
+    let schedule = first(functions.with_aes, Wanted::Schedule)?;
+    let flag = first(functions.dispatch, Wanted::Flag)?;
+    // The first of the four words has the lowest address.
+    let hashkey = operands(functions.fallback, Wanted::Word)?.into_iter().filter(writable).min()?;
     Some([flag, schedule, hashkey])
 }
 
-/// The machine code of a function.
-struct Code {
-    entry: u64,
-    bytes: Vec<u8>,
+/// How a variable is used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// A round of AES takes its key from there.
+    Schedule,
+    /// A byte is compared or loaded.
+    Flag,
+    /// A word of 8 bytes is loaded, or combined with a register.
+    Word,
 }
 
-impl Code {
-    fn of(memory: &dyn Memory, module: &Module, name: &str) -> Option<Code> {
-        let (function, size) = module.function_named(memory, name)?;
-        let bytes = memory.bytes(function.entry, size.min(MAX_CODE) as usize).ok()?.into_owned();
-        Some(Code { entry: function.entry, bytes })
+/// Addresses that the instructions of an amd64 function use in the wanted way.
+fn amd_operands(function: &Function<'_>, code: &[u8], wanted: Wanted) -> Vec<u64> {
+    let mut decoder = Decoder::with_ip(64, code, function.entry, DecoderOptions::NONE);
+    let mut found = Vec::new();
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        let absolute = instruction.memory_base() == Register::None && instruction.memory_index() == Register::None;
+        let in_memory = (0..instruction.op_count()).any(|i| instruction.op_kind(i) == OpKind::Memory);
+        if !in_memory || !(instruction.is_ip_rel_memory_operand() || absolute) {
+            continue;
+        }
+        let fits = match wanted {
+            Wanted::Schedule => instruction.mnemonic() == Mnemonic::Aesenc,
+            Wanted::Flag => {
+                use Code::*;
+                matches!(instruction.code(), Cmp_rm8_imm8 | Movzx_r32_rm8 | Movzx_r64_rm8 | Mov_r8_rm8 | Test_rm8_imm8)
+            }
+            Wanted::Word => matches!(instruction.code(), Code::Mov_r64_rm64 | Code::Xor_r64_rm64),
+        };
+        if fits {
+            found.push(instruction.memory_displacement64());
+        }
     }
+    found
+}
 
-    /// Addresses that instructions starting with `opcode` name relative to RIP; `immediate` bytes follow the
-    /// displacement.
-    fn operands<'c>(&'c self, opcode: &'c [u8], immediate: usize) -> impl Iterator<Item = u64> + 'c {
-        let windows = self.bytes.windows(opcode.len() + 4 + immediate).enumerate();
-        windows.filter(|(_, window)| window.starts_with(opcode)).filter_map(move |(at, window)| {
-            let displacement = i32::from_le_bytes(window[opcode.len()..opcode.len() + 4].try_into().ok()?);
-            let next = self.entry.checked_add((at + window.len()) as u64)?;
-            next.checked_add_signed(displacement as i64)
-        })
+/// Addresses that the instructions of an arm64 function use in the wanted way. The linker makes every one of
+/// ADRP, which gives a page to a register, and an ADD or a load that uses the register.
+fn arm_operands(function: &Function<'_>, code: &[u8], wanted: Wanted) -> Vec<u64> {
+    let mut pages: [Option<u64>; 32] = [None; 32];
+    let mut found = Vec::new();
+    for (i, word) in code.chunks_exact(4).map(LE::read_u32).enumerate() {
+        let pc = function.entry.wrapping_add(4 * i as u64);
+        let (target, base, scaled) = ((word & 31) as usize, (word >> 5 & 31) as usize, (word >> 10 & 0xfff) as u64);
+        // The unsigned offset of a load is in units of its size.
+        let (size, kind) = match word & 0xffc0_0000 {
+            0x9100_0000 => (1, Some(Wanted::Schedule)),
+            0x3940_0000 => (1, Some(Wanted::Flag)),
+            0xf940_0000 => (8, Some(Wanted::Word)),
+            _ => (1, None),
+        };
+        match (kind, pages[base]) {
+            (Some(kind), Some(page)) if kind == wanted => found.push(page.wrapping_add(scaled * size)),
+            // The address of an array, whose elements are loaded from the register.
+            (Some(Wanted::Schedule), Some(page)) if wanted == Wanted::Word => found.push(page.wrapping_add(scaled)),
+            _ => {}
+        }
+        pages[target] = (word & 0x9f00_0000 == 0x9000_0000).then(|| {
+            let immediate = (word >> 5 & 0x7_ffff) << 2 | word >> 29 & 3;
+            let pages = ((immediate << 11) as i32 >> 11) as i64;
+            (pc & !0xfff).wrapping_add_signed(pages << 12)
+        });
     }
+    found
 }

@@ -1,6 +1,6 @@
 //! The program under test: its file, how far it was moved, and its debug information.
 
-use super::buildinfo::{self, GoVersion};
+use super::buildinfo::{BuildInfo, GoVersion};
 use super::dwarf::Dwarf;
 use super::elf;
 use crate::{Error, Result};
@@ -59,7 +59,7 @@ impl Program {
             Some(dwarf) => Some(dwarf),
             None => separate_debug_file(path, &file)?,
         };
-        let version = buildinfo::version(&file);
+        let version = BuildInfo::of_file(&file).map(|info| info.go);
         Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, functions: OnceLock::new() })
     }
 

@@ -2,6 +2,8 @@
 //! Data, not logic; each with the source file and versions it was read from.
 
 pub mod goroutine;
+pub mod moduledata;
+pub mod pclntab;
 
 /// `runtime.hmap`, 48 bytes (src/runtime/map.go go1.19 to 1.23, src/runtime/map_noswiss.go go1.24 and 1.25).
 pub mod hmap {
@@ -79,42 +81,6 @@ pub mod hash_state {
                 "internal/runtime/maps.hashkey",
             ],
             false => ["runtime.useAeshash", "runtime.aeskeysched", "runtime.hashkey"],
-        }
-    }
-}
-
-/// `runtime.moduledata`: src/runtime/symtab.go go1.19 to 1.27. What stands before `text` has not moved.
-pub mod moduledata {
-    pub const FUNCNAMETAB: u64 = 8;
-    pub const CUTAB: u64 = 32;
-    pub const FILETAB: u64 = 56;
-    pub const PCTAB: u64 = 80;
-    pub const PCLNTABLE: u64 = 104;
-    pub const FTAB: u64 = 128;
-    pub const MINPC: u64 = 160;
-    pub const MAXPC: u64 = 168;
-    pub const TEXT: u64 = 176;
-    pub const ETEXT: u64 = 184;
-
-    /// Offsets that differ between versions.
-    pub struct Later {
-        /// `types`.
-        pub types: u64,
-        /// `etypes`.
-        pub etypes: u64,
-        /// `typelinks`, a slice of int32 offsets from `types`; none since 1.27.
-        pub typelinks: Option<u64>,
-        /// `typedesclen`: descriptors fill so many bytes from `types` on; since 1.27.
-        pub typedesclen: Option<u64>,
-    }
-
-    /// The offsets of a Go version.
-    pub fn later(go: (u32, u32)) -> Later {
-        match go {
-            (1, ..=19) => Later { types: 280, etypes: 288, typelinks: Some(336), typedesclen: None },
-            (1, 20..=25) => Later { types: 296, etypes: 304, typelinks: Some(352), typedesclen: None },
-            (1, 26) => Later { types: 296, etypes: 304, typelinks: Some(360), typedesclen: None },
-            _ => Later { types: 296, etypes: 312, typelinks: None, typedesclen: Some(304) },
         }
     }
 }

@@ -1,33 +1,35 @@
 //! The types of one program in one address space: DWARF types with their run-time descriptors joined.
 
 use super::{GoType, Location, Shape, TypeId, TypeSource};
-use crate::binary::module::Module;
+use crate::binary::moduledata::{self, Module};
 use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
+use crate::binary::typeindex::TypeIndex;
 use crate::memory::Memory;
 use crate::{Error, Result};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
 /// The type graph of a program as it runs.
 pub struct ProgramTypes {
     program: Arc<Program>,
     memory: Arc<dyn Memory>,
-    /// The runtime's module data: where descriptors and functions are.
-    module: Option<Module>,
+    /// The runtime's modules, the program's own first: where descriptors and functions are.
+    modules: Vec<Module>,
     loaded: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
     /// Descriptors by name, for types that DWARF does not name.
-    by_name: OnceLock<FxHashMap<String, u64>>,
+    by_name: OnceLock<TypeIndex>,
 }
 
 impl ProgramTypes {
     /// The types of `program`, whose data is read from `memory`.
     pub fn new(program: Arc<Program>, memory: Arc<dyn Memory>) -> ProgramTypes {
-        let module = program
+        let modules = program
             .version
             .as_ref()
-            .and_then(|version| Module::find(&program.file, &*memory, program.bias, version).ok());
-        ProgramTypes { program, memory, module, loaded: RwLock::default(), by_name: OnceLock::new() }
+            .and_then(|version| moduledata::find(&program.file, &*memory, program.bias, version).ok())
+            .unwrap_or_default();
+        ProgramTypes { program, memory, modules, loaded: RwLock::default(), by_name: OnceLock::new() }
     }
 
     /// The program.
@@ -63,51 +65,32 @@ impl ProgramTypes {
         Ok(fields.iter().find(|f| &*f.name == name).map(|f| (f.offset, f.ty)))
     }
 
-    /// The runtime's module data, when it was found.
+    /// The runtime's module data, when it was found: the program's own.
     pub fn module(&self) -> Option<&Module> {
-        self.module.as_ref()
+        self.modules.first()
     }
 
-    /// Every descriptor that the module lists or that one of them leads to, by name.
-    fn index_descriptors(&self) -> Result<FxHashMap<String, u64>> {
+    /// Every module: the program and its plugins.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// Every descriptor that the modules list or that one of them leads to, by name.
+    pub fn type_index(&self) -> Result<&TypeIndex> {
         let descriptors = self.descriptors()?;
-        let mut queue = match &self.module {
-            Some(module) => descriptors.listed(module),
-            None => Vec::new(),
-        };
-        let (mut index, mut seen) = (FxHashMap::default(), FxHashSet::default());
-        while let Some(address) = queue.pop() {
-            if !seen.insert(address) {
-                continue;
-            }
-            let Ok(ty) = descriptors.load(address) else { continue };
-            let mut lead = |id: TypeId| {
-                if let TypeId::Runtime(address) = id {
-                    queue.push(address);
-                }
-            };
-            match &ty.shape {
-                Shape::Pointer(Some(elem)) | Shape::Slice(elem) | Shape::Chan(elem) => lead(*elem),
-                Shape::Array { elem, .. } => lead(*elem),
-                Shape::Struct(fields) => fields.iter().for_each(|field| lead(field.ty)),
-                Shape::Map(map) => {
-                    lead(map.key);
-                    lead(map.elem);
-                }
-                _ => {}
-            }
-            index.entry(ty.name.to_string()).or_insert(address);
-        }
-        Ok(index)
+        Ok(self.by_name.get_or_init(|| TypeIndex::build(&descriptors)))
     }
 
     /// The reader of the runtime's own descriptors.
     pub fn descriptors(&self) -> Result<Descriptors<'_>> {
         let lost = |what| Error::Type(format!("{} has no {what}", self.program.path.display()));
+        if self.modules.is_empty() {
+            return Err(lost("module data in this memory"));
+        }
         Ok(Descriptors {
             memory: &*self.memory,
-            types: self.module.as_ref().ok_or_else(|| lost("module data in this memory"))?.types,
-            version: self.program.version.clone().ok_or_else(|| lost("Go version"))?,
+            modules: &self.modules,
+            version: self.program.version.as_ref().ok_or_else(|| lost("Go version"))?,
         })
     }
 }
@@ -125,7 +108,7 @@ impl TypeSource for ProgramTypes {
             }
             (TypeId::Dwarf(offset), Some(dwarf)) => {
                 let mut ty = dwarf.load_type(offset)?;
-                ty.descriptor = ty.descriptor.and_then(|offset| self.module.as_ref()?.types.checked_add(offset));
+                ty.descriptor = ty.descriptor.and_then(|offset| self.module()?.data.types.start.checked_add(offset));
                 ty
             }
             (TypeId::Runtime(address), _) => self.descriptors()?.load(address)?,
@@ -143,12 +126,17 @@ impl TypeSource for ProgramTypes {
                 return Ok(Some(found));
             }
         }
-        let index = self.by_name.get_or_init(|| self.index_descriptors().unwrap_or_default());
-        Ok(index.get(name).or_else(|| index.get(normal.as_str())).map(|&address| TypeId::Runtime(address)))
+        let Ok(descriptors) = self.descriptors() else { return Ok(None) };
+        let index = self.type_index()?;
+        let found = match index.find(&descriptors, name)? {
+            Some(found) => Some(found),
+            None => index.find(&descriptors, &normal)?,
+        };
+        Ok(found.map(TypeId::Runtime))
     }
 
     fn by_descriptor(&self, address: u64) -> Result<TypeId> {
-        let base = self.module.as_ref().map(|module| module.types);
+        let base = self.module().map(|module| module.data.types.start);
         let offset = base.and_then(|base| address.checked_sub(base)).filter(|&offset| offset != 0);
         let known = offset.and_then(|offset| self.program.dwarf.as_ref()?.type_of_runtime(offset));
         if let Some(id) = known {
@@ -163,9 +151,9 @@ impl TypeSource for ProgramTypes {
     }
 
     fn function_name(&self, pc: u64) -> Option<String> {
-        let in_module = self.module.as_ref().and_then(|module| module.function_at(&*self.memory, pc));
+        let in_module = self.modules.iter().find_map(|module| module.functions.function_at(pc));
         match in_module {
-            Some(function) => Some(function.name),
+            Some(function) => Some(function.name().into_owned()),
             None => self.program.function_at(pc).map(|function| function.name.clone()),
         }
     }
