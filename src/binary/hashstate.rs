@@ -7,8 +7,8 @@
 use super::moduledata::Module;
 use super::pclntab::Function;
 use crate::memory::Memory;
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use byteorder::{ByteOrder, LittleEndian as LE};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// Code longer than this is not one of these functions.
 const MAX_CODE: u64 = 1 << 12;
@@ -106,32 +106,44 @@ fn amd_operands(function: &Function<'_>, code: &[u8], wanted: Wanted) -> Vec<u64
     found
 }
 
-/// Addresses that the instructions of an arm64 function use in the wanted way. The linker makes every one of
-/// ADRP, which gives a page to a register, and an ADD or a load that uses the register.
+/// Addresses that the instructions of an arm64 function use in the wanted way. The linker makes every address
+/// of ADRP, which gives a page, and of an ADD or of the offset in a load.
 fn arm_operands(function: &Function<'_>, code: &[u8], wanted: Wanted) -> Vec<u64> {
-    let mut pages: [Option<u64>; 32] = [None; 32];
+    let mut registers: [Option<u64>; 32] = [None; 32];
     let mut found = Vec::new();
     for (i, word) in code.chunks_exact(4).map(LE::read_u32).enumerate() {
         let pc = function.entry.wrapping_add(4 * i as u64);
-        let (target, base, scaled) = ((word & 31) as usize, (word >> 5 & 31) as usize, (word >> 10 & 0xfff) as u64);
-        // The unsigned offset of a load is in units of its size.
-        let (size, kind) = match word & 0xffc0_0000 {
-            0x9100_0000 => (1, Some(Wanted::Schedule)),
-            0x3940_0000 => (1, Some(Wanted::Flag)),
-            0xf940_0000 => (8, Some(Wanted::Word)),
-            _ => (1, None),
+        let register = |shift: u32| (word >> shift & 31) as usize;
+        let base = registers[register(5)];
+        let immediate = (word >> 10 & 0xfff) as u64;
+        // The offset of a load is in units of its size.
+        let (used, offset) = match word {
+            _ if word & 0xffc0_0000 == 0x3940_0000 || word & 0xffc0_0000 == 0x3980_0000 => (Wanted::Flag, immediate),
+            _ if word & 0xffc0_0000 == 0xf940_0000 => (Wanted::Word, 8 * immediate),
+            // LDP: seven bits with a sign.
+            _ if word & 0xffc0_0000 == 0xa940_0000 => (Wanted::Word, (((word << 10) as i32 >> 25) as i64 * 8) as u64),
+            // LD1 of vectors, without and with an increment.
+            _ if word & 0xbfff_0000 == 0x0c40_0000 || word & 0xbfff_0000 == 0x0cdf_0000 => (Wanted::Schedule, 0),
+            _ => {
+                registers[register(0)] = address(pc, word, base);
+                continue;
+            }
         };
-        match (kind, pages[base]) {
-            (Some(kind), Some(page)) if kind == wanted => found.push(page.wrapping_add(scaled * size)),
-            // The address of an array, whose elements are loaded from the register.
-            (Some(Wanted::Schedule), Some(page)) if wanted == Wanted::Word => found.push(page.wrapping_add(scaled)),
-            _ => {}
+        found.extend(base.filter(|_| used == wanted).map(|base| base.wrapping_add(offset)));
+        if used != Wanted::Schedule {
+            registers[register(0)] = None;
         }
-        pages[target] = (word & 0x9f00_0000 == 0x9000_0000).then(|| {
-            let immediate = (word >> 5 & 0x7_ffff) << 2 | word >> 29 & 3;
-            let pages = ((immediate << 11) as i32 >> 11) as i64;
-            (pc & !0xfff).wrapping_add_signed(pages << 12)
-        });
     }
     found
+}
+
+/// What ADRP and ADD leave in their target; other instructions leave nothing that is known.
+fn address(pc: u64, word: u32, base: Option<u64>) -> Option<u64> {
+    if word & 0x9f00_0000 == 0x9000_0000 {
+        let immediate = (word >> 5 & 0x7_ffff) << 2 | word >> 29 & 3;
+        let pages = ((immediate << 11) as i32 >> 11) as i64;
+        return Some((pc & !0xfff).wrapping_add_signed(pages << 12));
+    }
+    let immediate = (word >> 10 & 0xfff) as u64;
+    base.filter(|_| word & 0xffc0_0000 == 0x9100_0000).map(|base| base.wrapping_add(immediate))
 }

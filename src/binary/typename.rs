@@ -72,7 +72,7 @@ impl Speller<'_> {
     fn declared_name(&self, descriptor: &Descriptor) -> Result<Option<String>> {
         let Some(own) = self.descriptors.own_name(descriptor)? else { return Ok(None) };
         // `map.bucket[K]V` and `map.group[K]V` are structs of the compiler's own.
-        let internal = descriptor.kind == Kind::Struct && !own.starts_with("struct {");
+        let internal = descriptor.kind == Kind::Struct && !descriptor.named && !own.starts_with("struct {");
         if !descriptor.named && !internal {
             return Ok(None);
         }
@@ -80,6 +80,10 @@ impl Speller<'_> {
             return Ok(Some(own));
         }
         let package = self.descriptors.package(descriptor)?;
+        // The package's name can have a dot: `go.shape`.
+        if own.strip_prefix(package.as_str()).is_some_and(|rest| rest.starts_with('.')) {
+            return Ok(Some(own));
+        }
         // A type argument in brackets has its import path already.
         let qualifier = own.find(['.', '[']).filter(|&at| own[at..].starts_with('.'));
         Ok(Some(match (package.is_empty(), qualifier) {

@@ -85,13 +85,11 @@ impl Image {
         Image { file, memory, modules, version }
     }
 
-    /// The same at its link-time address, or at one far from it.
+    /// The same at its link-time address or, if it is position-independent, far from it.
     pub fn open(program: &Path) -> Image {
-        let base = match first_page(&map_file(program).expect("the program")) {
-            0 => 0x5555_5555_0000,
-            linked => linked,
-        };
-        Image::load(program, base)
+        let file = map_file(program).expect("the program");
+        let moved = object::File::parse(&file[..]).expect("an ELF file").kind() == object::ObjectKind::Dynamic;
+        Image::load(program, if moved { 0x5555_5555_0000 } else { first_page(&file) })
     }
 
     pub fn module(&self) -> &Module {

@@ -17,9 +17,18 @@ func base() uint64 {
 	if err != nil {
 		panic(err)
 	}
-	var start uint64
-	fmt.Sscanf(string(maps), "%x-", &start)
-	return start
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	for _, line := range strings.Split(string(maps), "\n") {
+		if strings.HasSuffix(line, self) {
+			var start uint64
+			fmt.Sscanf(line, "%x-", &start)
+			return start
+		}
+	}
+	panic("the executable is not mapped")
 }
 
 type frame struct {
