@@ -317,6 +317,8 @@ impl<'a> Node<'a, '_> {
         let size = number(entry, dw::DW_AT_byte_size)?;
         let kind = match kind {
             Some(kind) => kind,
+            // The linker makes its DIE and gives it no kind.
+            None if &*name == "unsafe.Pointer" => Kind::UnsafePointer,
             None => self.implied_kind(entry)?.ok_or_else(|| lost("kind"))?,
         };
         let shape = match kind {

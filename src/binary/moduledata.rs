@@ -112,7 +112,13 @@ fn first(file: &[u8], memory: &dyn Memory, bias: u64, version: &GoVersion) -> Op
 }
 
 /// The table's bytes come from the file where it has them: that costs nothing, and a core may lack them.
-fn functions(file: &Arc<Mmap>, memory: &dyn Memory, bias: u64, data: &ModuleData, version: &GoVersion) -> Result<FunctionTable> {
+fn functions(
+    file: &Arc<Mmap>,
+    memory: &dyn Memory,
+    bias: u64,
+    data: &ModuleData,
+    version: &GoVersion,
+) -> Result<FunctionTable> {
     let len = data.pclntab.end - data.pclntab.start;
     let linked = data.pclntab.start.wrapping_sub(bias);
     // Of the table only the header's unused `textStart` is relocated (PIE, to Go 1.25).

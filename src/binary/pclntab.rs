@@ -202,7 +202,13 @@ impl FunctionTable {
         while frames.len() < MAX_INLINED {
             let (file, line) = function.file_line(pc).unzip();
             let Some(call) = function.inlined_call(pc, memory, gofunc)? else {
-                frames.push(Frame { function: function.name().into_owned(), file, line, inlined: false, id: function.id() });
+                frames.push(Frame {
+                    function: function.name().into_owned(),
+                    file,
+                    line,
+                    inlined: false,
+                    id: function.id(),
+                });
                 break;
             };
             let name = self.name(call.name).into_owned();

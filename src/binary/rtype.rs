@@ -38,8 +38,9 @@ const TFLAG_REGULAR_MEMORY: u8 = 8;
 /// `KindDirectIface` (to go1.25) and `TFlagDirectIface` (from go1.26), each of its own byte; the other byte's
 /// bit is unused.
 const DIRECT: u8 = 1 << 5;
-/// `abi.Name` flags: a tag follows; the field is embedded.
+/// `abi.Name` flags: a tag follows; the offset of a package's name follows; the field is embedded.
 const NAME_TAG: u8 = 2;
+const NAME_PACKAGE: u8 = 4;
 const NAME_EMBEDDED: u8 = 8;
 /// In `FuncType.OutCount`: the last parameter is `...`.
 const VARIADIC: u16 = 1 << 15;
@@ -136,8 +137,8 @@ pub struct Uncommon {
 /// A method of a type, or that an interface asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method {
-    /// Its name, without package.
-    pub name: String,
+    /// Its name.
+    pub name: Name,
     /// Descriptor of its func type; `None` where the linker found it unreachable.
     pub ty: Option<u64>,
     /// Code that an interface call runs; `None` where unreachable, and in an interface.
@@ -164,7 +165,7 @@ pub struct Itab {
     pub ty: u64,
 }
 
-/// An `abi.Name`: flags, text, and a struct field's tag.
+/// An `abi.Name`: flags, text, a struct field's tag, an unexported method's package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name {
     flags: u8,
@@ -172,6 +173,8 @@ pub struct Name {
     pub text: String,
     /// The tag; empty without one.
     pub tag: String,
+    /// Import path of the package, where it is not that of the type that has the name; else empty.
+    pub package: String,
 }
 
 /// A field of a struct's descriptor.
@@ -328,12 +331,21 @@ impl<'m> Descriptors<'m> {
         Ok(self.memory.bytes(start, (count * size) as usize)?.into_owned())
     }
 
-    /// An `abi.Name`: a byte of flags, the length as a varint, the text; the same for a tag.
+    /// An `abi.Name`: a byte of flags, the length as a varint, the text; the same for a tag; an offset.
     pub(super) fn name(&self, address: u64) -> Result<Name> {
         let flags = self.memory.u8(address)?;
-        let (text, after) = self.counted(address.wrapping_add(1))?;
-        let tag = if flags & NAME_TAG != 0 { self.counted(after)?.0 } else { String::new() };
-        Ok(Name { flags, text, tag })
+        let (text, mut after) = self.counted(address.wrapping_add(1))?;
+        let mut name = Name { flags, text, ..Name::default() };
+        if flags & NAME_TAG != 0 {
+            (name.tag, after) = self.counted(after)?;
+        }
+        if flags & NAME_PACKAGE != 0 {
+            let offset = i32::from_le_bytes(self.memory.array(after)?);
+            let package = self.in_module(address, offset);
+            name.package =
+                package.map_or(Ok(String::new()), |at| Ok::<_, Error>(self.counted(at.wrapping_add(1))?.0))?;
+        }
+        Ok(name)
     }
 
     /// Text with its length before it, and the address that follows.
@@ -354,7 +366,8 @@ impl<'m> Descriptors<'m> {
         let swiss = self.version.has_swiss_maps();
         let newest = self.version.number() >= (1, 27);
         let bytes = self.memory.bytes(extra, (self.map_size() - offset::EXTRA) as usize)?;
-        let word = |at: usize| bytes.get(at - offset::EXTRA as usize..).and_then(|b| b.get(..8)).map_or(0, LE::read_u64);
+        let word =
+            |at: usize| bytes.get(at - offset::EXTRA as usize..).and_then(|b| b.get(..8)).map_or(0, LE::read_u64);
         let (layout, flags) = match (swiss, newest) {
             (false, _) => {
                 // KeySize u8, ValueSize u8, BucketSize u16, Flags u32: indirect key 1, indirect elem 2.
@@ -473,9 +486,9 @@ impl<'m> Descriptors<'m> {
     }
 
     /// The name that the descriptor at `address` names by an offset.
-    fn name_at(&self, address: u64, offset: i32) -> Result<String> {
+    fn name_at(&self, address: u64, offset: i32) -> Result<Name> {
         match self.in_module(address, offset) {
-            Some(at) => Ok(self.name(at)?.text),
+            Some(at) => self.name(at),
             None => Err(Error::Type(format!("the type descriptor at {address:#x} names nothing at {offset:#x}"))),
         }
     }

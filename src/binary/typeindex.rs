@@ -67,15 +67,23 @@ impl TypeIndex {
             Some(several) => several,
             None => return Ok(self.by_full_name(descriptors).get(name).copied()),
         };
-        // The same type in several modules has the same full name.
-        let mut names: Vec<String> =
-            addresses.iter().filter_map(|&address| descriptors.full_name(address).ok()).collect();
-        names.sort();
+        // The same type in several modules has the same full name and the same hash.
+        let identity =
+            |address: u64| Some((descriptors.full_name(address).ok()?, descriptors.descriptor(address).ok()?.hash));
+        let mut types: Vec<(String, u32)> = addresses.iter().filter_map(|&address| identity(address)).collect();
+        types.sort();
+        types.dedup();
+        if types.len() < 2 {
+            return Ok(addresses.first().copied());
+        }
+        let mut names: Vec<String> = types.into_iter().map(|(full, _)| full).collect();
         names.dedup();
-        match &names[..] {
-            [] | [_] => Ok(addresses.first().copied()),
-            _ if names.iter().any(|full| full == name) => Ok(self.by_full_name(descriptors).get(name).copied()),
-            _ => Err(Error::Type(format!("{name} is the name of several types; say which: {}", names.join(", ")))),
+        match names.iter().any(|full| full == name) {
+            _ if names.len() == 1 => {
+                Err(Error::Type(format!("{name} is the name of several types, declared in functions")))
+            }
+            true => Ok(self.by_full_name(descriptors).get(name).copied()),
+            false => Err(Error::Type(format!("{name} is the name of several types; say which: {}", names.join(", ")))),
         }
     }
 
@@ -83,7 +91,8 @@ impl TypeIndex {
         self.by_full_name.get_or_init(|| {
             let windows = Windows::over(descriptors);
             let descriptors = Descriptors { memory: &windows, ..*descriptors };
-            let named = self.addresses().filter_map(|address| Some((descriptors.full_name(address).ok()?.into(), address)));
+            let named =
+                self.addresses().filter_map(|address| Some((descriptors.full_name(address).ok()?.into(), address)));
             named.collect()
         })
     }

@@ -59,7 +59,7 @@ impl Speller<'_> {
                 self.out.push_str("func");
                 self.signature(&self.descriptors.signature(&descriptor)?, nest)
             }
-            Kind::Struct => self.structure(address, nest),
+            Kind::Struct => self.structure(&descriptor, nest),
             Kind::Interface => self.interface(&descriptor, nest),
             kind => {
                 self.out.push_str(&format!("{kind:?}").to_lowercase());
@@ -138,13 +138,21 @@ impl Speller<'_> {
         }
     }
 
-    /// `struct { A int; main.T; b string "tag" }`.
-    fn structure(&mut self, address: u64, nest: usize) -> Result<()> {
+    /// `struct { A int; main.T; b string "tag" }`; DWARF has `main.b` there.
+    fn structure(&mut self, descriptor: &Descriptor, nest: usize) -> Result<()> {
         self.out.push_str("struct {");
-        let fields = self.descriptors.fields(address)?;
+        let fields = self.descriptors.fields(descriptor.address)?;
+        let package = match self.packages {
+            Packages::Name => String::new(),
+            Packages::Path => self.descriptors.package(descriptor)?,
+        };
         for (i, field) in fields.iter().enumerate() {
             self.out.push_str(if i > 0 { "; " } else { " " });
             if !field.embedded {
+                if !package.is_empty() && !is_exported(&field.name.text) {
+                    self.out.push_str(&package);
+                    self.out.push('.');
+                }
                 self.out.push_str(&field.name.text);
                 self.out.push(' ');
             }
@@ -166,14 +174,17 @@ impl Speller<'_> {
         let methods = self.descriptors.interface_methods(descriptor.address)?;
         for (i, Method { name, ty, .. }) in methods.iter().enumerate() {
             self.out.push_str(if i > 0 { "; " } else { " " });
-            if !name.starts_with(char::is_uppercase) {
-                let package = self.descriptors.package(descriptor)?;
+            if !is_exported(&name.text) {
+                let package = match name.package.is_empty() {
+                    true => self.descriptors.package(descriptor)?,
+                    false => name.package.clone(),
+                };
                 let last = package.rsplit('/').next().unwrap_or_default();
                 let package = if self.packages == Packages::Path { &package } else { last };
                 self.out.push_str(package);
                 self.out.push('.');
             }
-            self.out.push_str(name);
+            self.out.push_str(&name.text);
             if let Some(ty) = *ty {
                 let signature = self.descriptors.signature(&self.descriptors.descriptor(ty)?)?;
                 // A signature has no name of its own that would end a cycle.
@@ -184,4 +195,8 @@ impl Speller<'_> {
         self.out.push_str(if methods.is_empty() { "}" } else { " }" });
         Ok(())
     }
+}
+
+fn is_exported(name: &str) -> bool {
+    name.starts_with(char::is_uppercase)
 }

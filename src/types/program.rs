@@ -81,6 +81,14 @@ impl ProgramTypes {
         Ok(self.by_name.get_or_init(|| TypeIndex::build(&descriptors)))
     }
 
+    /// Run-time address of the descriptor that a `go_runtime_type` means: an offset from the start of types,
+    /// but for uintptr, where to Go 1.22 it is the link-time address (src/cmd/link/internal/ld/dwarf.go).
+    fn descriptor_of_dwarf(&self, offset: u64) -> Option<u64> {
+        let types = &self.module()?.data.types;
+        let places = [types.start.checked_add(offset)?, offset.wrapping_add(self.program.bias)];
+        places.into_iter().find(|place| types.contains(place))
+    }
+
     /// The reader of the runtime's own descriptors.
     pub fn descriptors(&self) -> Result<Descriptors<'_>> {
         let lost = |what| Error::Type(format!("{} has no {what}", self.program.path.display()));
@@ -108,7 +116,7 @@ impl TypeSource for ProgramTypes {
             }
             (TypeId::Dwarf(offset), Some(dwarf)) => {
                 let mut ty = dwarf.load_type(offset)?;
-                ty.descriptor = ty.descriptor.and_then(|offset| self.module()?.data.types.start.checked_add(offset));
+                ty.descriptor = ty.descriptor.and_then(|offset| self.descriptor_of_dwarf(offset));
                 ty
             }
             (TypeId::Runtime(address), _) => self.descriptors()?.load(address)?,

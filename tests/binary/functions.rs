@@ -26,10 +26,17 @@ fn functions_are_those_of_the_symbol_table() {
         }
         let found: Vec<_> = module.functions.functions().map(|f| (f.entry, f.name().into_owned())).collect();
         assert_eq!(found.len(), module.functions.len());
-        assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), expected.keys().copied().collect::<Vec<_>>(), "{version}");
+        assert_eq!(
+            found.iter().map(|f| f.0).collect::<Vec<_>>(),
+            expected.keys().copied().collect::<Vec<_>>(),
+            "{version}"
+        );
         for (entry, name) in &found {
             // The table leaves type arguments out to Go 1.20.
-            let same = |symbol: &&str| symbol.trim_end_matches(".abi0") == name.replace('·', ".") || name.contains("[...]") && symbol.contains('[');
+            let same = |symbol: &&str| {
+                symbol.trim_end_matches(".abi0") == name.replace('·', ".")
+                    || name.contains("[...]") && symbol.contains('[')
+            };
             assert!(expected[entry].iter().any(same), "{version}: {name} at {entry:#x}, not {:?}", expected[entry]);
             let by_name = module.functions.function_named(name).expect("a function by its name");
             assert_eq!(by_name.name(), *name);
@@ -71,7 +78,8 @@ fn lines_and_inlined_calls_are_those_that_the_runtime_tells() {
             let (mut inlined, mut nameless) = (0, 0);
             for answer in answers {
                 let pc = answer["PC"].as_u64().expect("a PC");
-                let frames = image.module().functions.frames(pc, &image.memory, image.module().data.gofunc).expect("frames");
+                let frames =
+                    image.module().functions.frames(pc, &image.memory, image.module().data.gofunc).expect("frames");
                 let frame = &frames[0];
                 inlined += frame.inlined as usize;
                 // The runtime prints generic functions without their type arguments.
@@ -134,7 +142,8 @@ fn a_stack_unfolds_as_the_runtime_unfolds_it() {
 fn module_data_is_found_in_stripped_programs_too() {
     for version in VERSIONS {
         let whole = Image::open(&lab(version, Mode::Default));
-        let names = |image: &Image| image.module().functions.functions().map(|f| f.name().into_owned()).collect::<Vec<_>>();
+        let names =
+            |image: &Image| image.module().functions.functions().map(|f| f.name().into_owned()).collect::<Vec<_>>();
         for mode in STRIPPED {
             let image = Image::open(&lab(version, mode));
             let mut lost = names(&whole);
@@ -147,7 +156,11 @@ fn module_data_is_found_in_stripped_programs_too() {
         let address = |wanted: &str| symbols.iter().find(|s| s.3 == wanted).map(|s| s.0);
         let data = &whole.module().data;
         assert_eq!(Some(data.address), address("runtime.firstmoduledata"), "{version}");
-        assert_eq!(Some(data.types.start), address("runtime.types").or(address("type:*")).or(address("type.*")), "{version}");
+        assert_eq!(
+            Some(data.types.start),
+            address("runtime.types").or(address("type:*")).or(address("type.*")),
+            "{version}"
+        );
         assert_eq!(Some(data.bss.start), address("runtime.bss"), "{version}");
         assert_eq!(Some(data.noptrbss.end), address("runtime.enoptrbss"), "{version}");
     }
@@ -160,7 +173,8 @@ fn build_info_is_what_go_version_prints() {
             let program = lab(version, mode);
             let info = BuildInfo::of_file(&std::fs::read(&program).expect("the lab")).expect("build info");
             // Go's own reader wants section headers to find nothing but the segments.
-            let printed = build_info(version, &lab(version, if mode == Mode::NoSections { Mode::Default } else { mode }));
+            let printed =
+                build_info(version, &lab(version, if mode == Mode::NoSections { Mode::Default } else { mode }));
             let mut lines = printed.lines();
             let first = lines.next().expect("the version");
             assert!(first.ends_with(&format!(": {}", info.go.text)), "{first}");
@@ -191,8 +205,9 @@ fn hash_state_is_where_the_symbols_are() {
             let image = Image::open(&program);
             let go = image.version.number();
             let symbols = symbols(version, &program);
-            let expected = hash_state::variables(go)
-                .map(|name| symbols.iter().find(|s| s.3 == name).unwrap_or_else(|| panic!("{version} has no {name}")).0);
+            let expected = hash_state::variables(go).map(|name| {
+                symbols.iter().find(|s| s.3 == name).unwrap_or_else(|| panic!("{version} has no {name}")).0
+            });
             let found = hashstate::locate(&image.memory, image.module(), go, mode == Mode::Arm);
             assert_eq!(found, Some(expected), "{version} {mode:?}");
         }

@@ -5,8 +5,6 @@ use mapscope::binary::elf::map_file;
 use mapscope::binary::moduledata::{self, Module};
 use mapscope::binary::rtype::Descriptors;
 use mapscope::memory::{Memory, MemoryError, Place, Region};
-use mapscope::Result;
-use memmap2::Mmap;
 use object::{Object, ObjectSegment, RelocationFlags, RelocationTarget};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,7 +66,6 @@ impl Memory for FileMemory {
 
 /// A program with its modules.
 pub struct Image {
-    pub file: Arc<Mmap>,
     pub memory: FileMemory,
     pub modules: Vec<Module>,
     pub version: GoVersion,
@@ -82,7 +79,7 @@ impl Image {
         let memory = FileMemory::load(&file, bias);
         let version = BuildInfo::of_file(&file).expect("build info").go;
         let modules = moduledata::find(&file, &memory, bias, &version).expect("module data");
-        Image { file, memory, modules, version }
+        Image { memory, modules, version }
     }
 
     /// The same at its link-time address or, if it is position-independent, far from it.

@@ -6,8 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
 /// One toolchain for each layout of the tables.
-pub const VERSIONS: [&str; 8] =
-    ["1.19", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+pub const VERSIONS: [&str; 8] = ["1.19", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
 /// How a program is built, and what is done to it then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,12 +132,8 @@ pub fn build_info(version: &str, program: &Path) -> String {
 /// Runs the lab with these arguments and this input; its standard output.
 pub fn ask(program: &Path, argument: &str, input: &str) -> String {
     use std::io::Write;
-    let mut child = Command::new(program)
-        .arg(argument)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the lab runs");
+    let mut child =
+        Command::new(program).arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the lab runs");
     let mut stdin = child.stdin.take().expect("its input");
     let input = input.to_string();
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
