@@ -52,8 +52,8 @@ const FIELD_SIZE: u64 = 24;
 const ITAB_SIZE: u64 = 24;
 
 /// Longer names, more fields or methods and bigger values than these are garbage.
-pub(super) const MAX_NAME: u64 = 1 << 16;
-const MAX_MEMBERS: u64 = 1 << 16;
+const MAX_NAME: u64 = 1 << 16;
+const MAX_MEMBERS: u64 = 1 << 14;
 const MAX_SIZE: u64 = 1 << 40;
 
 /// Whether an interface's data word is the value itself, as the dynamic type's descriptor says.

@@ -1,13 +1,15 @@
 //! Names of types put together from their descriptors, as the compiler does it
 //! (src/cmd/compile/internal/types/fmt.go go1.19 to 1.27).
 
-use super::rtype::{Descriptor, Descriptors, Method, Signature, MAX_NAME};
+use super::rtype::{Descriptor, Descriptors, Method, Signature};
 use crate::types::Kind;
 use crate::value::push_go_string;
 use crate::{Error, Result};
 
 /// Types nested deeper than this are garbage.
 const MAX_NEST: usize = 64;
+/// Longer names are garbage too; those of generic types reach some thousand bytes.
+const MAX_LEN: usize = 1 << 14;
 /// `abi.ChanDir`: receive only, send only.
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
@@ -38,7 +40,7 @@ impl Speller<'_> {
     fn ty(&mut self, address: u64, nest: usize) -> Result<()> {
         let garbage = || Error::Type(format!("the type descriptor at {address:#x} is nested without end"));
         // Every type writes something, so the length bounds the work too.
-        let nest = nest.checked_sub(1).filter(|_| self.out.len() as u64 <= MAX_NAME).ok_or_else(garbage)?;
+        let nest = nest.checked_sub(1).filter(|_| self.out.len() <= MAX_LEN).ok_or_else(garbage)?;
         let descriptor = self.descriptors.descriptor(address)?;
         if let Some(own) = self.declared_name(&descriptor)? {
             self.out.push_str(&own);

@@ -213,3 +213,35 @@ fn hash_state_is_where_the_symbols_are() {
         }
     }
 }
+
+/// The compiler describes the stack twice: for the runtime, and for debuggers in `.debug_frame`.
+#[test]
+fn stack_depths_are_those_of_the_debug_information() {
+    use gimli::{BaseAddresses, CfaRule, DebugFrame, UnwindContext, UnwindSection};
+    use object::{Object, ObjectSection};
+    for version in VERSIONS {
+        let program = lab(version, Mode::Default);
+        let image = Image::open(&program);
+        let file = std::fs::read(&program).expect("the lab");
+        let object = object::File::parse(&file[..]).expect("an ELF file");
+        let section = object.section_by_name(".debug_frame").expect("frames").uncompressed_data().expect("frames");
+        let mut frames = DebugFrame::new(&section, gimli::LittleEndian);
+        frames.set_address_size(8);
+        let mut context = UnwindContext::new();
+        let (mut compared, mut deepest) = (0, 0);
+        for pc in samples(&image) {
+            let bases = BaseAddresses::default();
+            let found = frames.unwind_info_for_address(&bases, &mut context, pc, DebugFrame::cie_from_offset);
+            let function = image.module().functions.function_at(pc).expect("a function");
+            let (Ok(row), Some(depth)) = (found, function.stack_delta(pc)) else { continue };
+            let CfaRule::RegisterAndOffset { offset, .. } = row.cfa() else {
+                panic!("{version}: an odd rule at {pc:#x}")
+            };
+            // The frame's address is above the return address.
+            assert_eq!(depth + 8, *offset, "{version}: {} at {pc:#x}", function.name());
+            compared += 1;
+            deepest = deepest.max(depth);
+        }
+        assert!(compared > 1000 && deepest > 200, "{version}: {compared} compared, {deepest} deep");
+    }
+}

@@ -1,6 +1,7 @@
 //! What is read of binaries without DWARF, against what Go's tools and the programs themselves say.
 
 mod functions;
+mod hostile;
 mod image;
 mod layouts;
 mod programs;
