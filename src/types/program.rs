@@ -1,6 +1,7 @@
 //! The types of one program in one address space: DWARF types with their run-time descriptors joined.
 
 use super::{GoType, Location, Shape, TypeId, TypeSource};
+use crate::binary::buildinfo::GoVersion;
 use crate::binary::moduledata::{self, Module};
 use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
@@ -14,8 +15,8 @@ use std::sync::{Arc, OnceLock, RwLock};
 pub struct ProgramTypes {
     program: Arc<Program>,
     memory: Arc<dyn Memory>,
-    /// The runtime's modules, the program's own first: where descriptors and functions are.
-    modules: Vec<Module>,
+    /// The runtime's modules, the program's own first, or why there are none: where descriptors and functions are.
+    modules: Result<Vec<Module>>,
     loaded: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
     /// Descriptors by name, for types that DWARF does not name.
     by_name: OnceLock<TypeIndex>,
@@ -24,11 +25,8 @@ pub struct ProgramTypes {
 impl ProgramTypes {
     /// The types of `program`, whose data is read from `memory`.
     pub fn new(program: Arc<Program>, memory: Arc<dyn Memory>) -> ProgramTypes {
-        let modules = program
-            .version
-            .as_ref()
-            .and_then(|version| moduledata::find(&program.file, &*memory, program.bias, version).ok())
-            .unwrap_or_default();
+        let modules =
+            version(&program).and_then(|version| moduledata::find(&program.file, &*memory, program.bias, version));
         ProgramTypes { program, memory, modules, loaded: RwLock::default(), by_name: OnceLock::new() }
     }
 
@@ -67,12 +65,12 @@ impl ProgramTypes {
 
     /// The runtime's module data, when it was found: the program's own.
     pub fn module(&self) -> Option<&Module> {
-        self.modules.first()
+        self.modules().first()
     }
 
     /// Every module: the program and its plugins.
     pub fn modules(&self) -> &[Module] {
-        &self.modules
+        self.modules.as_deref().unwrap_or_default()
     }
 
     /// Every descriptor that the modules list or that one of them leads to, by name.
@@ -91,16 +89,14 @@ impl ProgramTypes {
 
     /// The reader of the runtime's own descriptors.
     pub fn descriptors(&self) -> Result<Descriptors<'_>> {
-        let lost = |what| Error::Type(format!("{} has no {what}", self.program.path.display()));
-        if self.modules.is_empty() {
-            return Err(lost("module data in this memory"));
-        }
-        Ok(Descriptors {
-            memory: &*self.memory,
-            modules: &self.modules,
-            version: self.program.version.as_ref().ok_or_else(|| lost("Go version"))?,
-        })
+        let modules = self.modules.as_deref().map_err(Clone::clone)?;
+        Ok(Descriptors { memory: &*self.memory, modules, version: version(&self.program)? })
     }
+}
+
+fn version(program: &Program) -> Result<&GoVersion> {
+    let unknown = || Error::Binary(format!("{} does not tell its Go version", program.path.display()));
+    program.version.as_ref().ok_or_else(unknown)
 }
 
 impl TypeSource for ProgramTypes {
@@ -144,8 +140,8 @@ impl TypeSource for ProgramTypes {
     }
 
     fn by_descriptor(&self, address: u64) -> Result<TypeId> {
-        let base = self.module().map(|module| module.data.types.start);
-        let offset = base.and_then(|base| address.checked_sub(base)).filter(|&offset| offset != 0);
+        let types = self.module().map(|module| &module.data.types).filter(|types| types.contains(&address));
+        let offset = types.map(|types| address - types.start).filter(|&offset| offset != 0);
         let known = offset.and_then(|offset| self.program.dwarf.as_ref()?.type_of_runtime(offset));
         if let Some(id) = known {
             return Ok(id);
@@ -159,7 +155,7 @@ impl TypeSource for ProgramTypes {
     }
 
     fn function_name(&self, pc: u64) -> Option<String> {
-        let in_module = self.modules.iter().find_map(|module| module.functions.function_at(pc));
+        let in_module = self.modules().iter().find_map(|module| module.functions.function_at(pc));
         match in_module {
             Some(function) => Some(function.name().into_owned()),
             None => self.program.function_at(pc).map(|function| function.name.clone()),

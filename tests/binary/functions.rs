@@ -111,7 +111,7 @@ fn lines_and_inlined_calls_are_those_that_the_runtime_tells() {
 #[test]
 fn a_stack_unfolds_as_the_runtime_unfolds_it() {
     for version in VERSIONS {
-        for mode in [Mode::Default, Mode::Pie, Mode::Linked, Mode::LinkedPie] {
+        for mode in [Mode::Default, Mode::Pie, Mode::Linked, Mode::LinkedPie, Mode::Cgo] {
             let program = lab(version, mode);
             let (base, answers) = documents(&ask(&program, "stack", ""));
             let image = Image::load(&program, base);

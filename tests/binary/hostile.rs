@@ -44,7 +44,7 @@ fn use_functions(table: &FunctionTable, memory: &dyn Memory, gofunc: u64) {
     for (i, function) in table.functions().enumerate() {
         function.file_line(function.entry);
         function.stack_delta(function.entry.wrapping_add(function.size() / 2));
-        (function.id(), function.flags(), function.args_size(), function.start_line(), function.defer_return());
+        let _ = (function.id(), function.flags(), function.args_size(), function.start_line(), function.defer_return());
         let _ = table.frames(function.entry, memory, gofunc);
         if i % 64 == 0 {
             wanted = Some(function.name().into_owned());
@@ -142,4 +142,22 @@ fn other_files_are_told_apart() {
     let file = Arc::new(map_file(&lab(VERSIONS[2], Mode::Linked)).expect("the lab"));
     let read = moduledata::find(&file, &image.memory, 0, &other);
     assert!(read.is_err() || read.is_ok_and(|modules| modules[0].data.types != image.module().data.types));
+}
+
+/// Obfuscators give the function table a magic of their own; its section and the pointers to it still tell.
+#[test]
+fn another_magic_hides_no_function() {
+    for version in 0..VERSIONS.len() {
+        let whole = lab(VERSIONS[version], Mode::Linked);
+        let mut file = std::fs::read(&whole).expect("the lab");
+        let data = &image(version).module().data;
+        let bytes = (&image(version).memory as &dyn Memory).bytes(data.pclntab.start, 64).expect("the header");
+        let at = memchr::memmem::find(&file, &bytes).expect("the table in the file");
+        file[at..at + 4].copy_from_slice(&[1, 2, 3, 4]);
+        let hidden = whole.with_extension("hidden");
+        std::fs::write(&hidden, file).expect("the changed lab");
+        let functions = &Image::open(&hidden).modules[0].functions;
+        assert_eq!(functions.len(), image(version).module().functions.len());
+        assert!(functions.function_named("main.main").is_some());
+    }
 }

@@ -5,7 +5,8 @@ use mapscope::binary::elf::map_file;
 use mapscope::binary::moduledata::{self, Module};
 use mapscope::binary::rtype::Descriptors;
 use mapscope::memory::{Memory, MemoryError, Place, Region};
-use object::{Object, ObjectSegment, RelocationFlags, RelocationTarget};
+use object::{Object, ObjectSection, ObjectSegment, RelocationFlags, RelocationTarget};
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,4 +103,14 @@ fn first_page(file: &[u8]) -> u64 {
     let object = object::File::parse(file).expect("an ELF file");
     let first = object.segments().map(|segment| segment.address()).min();
     first.expect("a segment")
+}
+
+/// The debug sections of a file, inflated.
+pub fn debug_sections(file: &[u8]) -> gimli::DwarfSections<Cow<'_, [u8]>> {
+    let object = object::File::parse(file).expect("an ELF file");
+    let load = |id: gimli::SectionId| -> std::result::Result<Cow<'_, [u8]>, gimli::Error> {
+        let section = object.section_by_name(id.name());
+        Ok(section.map_or(Cow::Borrowed(&[]), |section| section.uncompressed_data().expect("a section")))
+    };
+    gimli::DwarfSections::load(load).expect("sections")
 }

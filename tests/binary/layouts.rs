@@ -1,20 +1,14 @@
 //! Our layout facts against each release's own debug information.
 
+use crate::image::debug_sections;
 use crate::programs::{lab, Mode, VERSIONS};
 use mapscope::binary::buildinfo::GoVersion;
 use mapscope::layout::{moduledata, pclntab};
-use object::{Object, ObjectSection};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Offsets of the members of a struct that the compiler described, by name, and its size.
 fn members(file: &[u8], wanted: &str) -> Option<(BTreeMap<String, u64>, u64)> {
-    let object = object::File::parse(file).expect("an ELF file");
-    let load = |id: gimli::SectionId| -> Result<Cow<'_, [u8]>, gimli::Error> {
-        let section = object.section_by_name(id.name());
-        Ok(section.map_or(Cow::Borrowed(&[][..]), |section| section.uncompressed_data().expect("a section")))
-    };
-    let sections = gimli::DwarfSections::load(load).expect("sections");
+    let sections = debug_sections(file);
     let dwarf = sections.borrow(|section| gimli::EndianSlice::new(section, gimli::LittleEndian));
     let mut units = dwarf.units();
     while let Some(header) = units.next().expect("a unit") {

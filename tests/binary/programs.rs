@@ -24,6 +24,10 @@ pub enum Mode {
     NoSections,
     /// For arm64.
     Arm,
+    /// With C code, linked by the system's linker, `-ldflags=-s -w`.
+    Cgo,
+    /// With a `GOEXPERIMENT`.
+    Experiment(&'static str),
 }
 
 fn cache() -> PathBuf {
@@ -80,7 +84,8 @@ fn build(version: &str, mode: Mode, directory: &Path) -> PathBuf {
         return out;
     }
     let arguments: &[&str] = match mode {
-        Mode::Default | Mode::Arm => &[],
+        Mode::Default | Mode::Arm | Mode::Experiment(_) => &[],
+        Mode::Cgo => &["-tags=cgolab", "-ldflags=-s -w"],
         Mode::Linked => &["-ldflags=-s -w"],
         Mode::Pie => &["-buildmode=pie"],
         Mode::LinkedPie => &["-buildmode=pie", "-ldflags=-s -w"],
@@ -95,8 +100,11 @@ fn build(version: &str, mode: Mode, directory: &Path) -> PathBuf {
     };
     let arch = if mode == Mode::Arm { "arm64" } else { "amd64" };
     // CGO_ENABLED=0 is what the go command takes for another processor.
+    let cgo = if mode == Mode::Cgo { "1" } else { "0" };
+    let experiment = if let Mode::Experiment(name) = mode { name } else { "" };
     let mut go = command(version);
-    go.arg("build").args(arguments).arg("-o").arg(&out).arg(".").env("GOARCH", arch).env("CGO_ENABLED", "0");
+    go.arg("build").args(arguments).arg("-o").arg(&out).arg(".");
+    go.env("GOARCH", arch).env("CGO_ENABLED", cgo).env("GOEXPERIMENT", experiment);
     run(&mut go);
     out
 }

@@ -1,6 +1,6 @@
 //! Type descriptors against reflection, in the program itself, and against DWARF.
 
-use crate::image::Image;
+use crate::image::{debug_sections, Image};
 use crate::programs::{ask, documents, lab, Mode, VERSIONS};
 use mapscope::binary::dwarf::Dwarf;
 use mapscope::binary::elf::map_file;
@@ -93,7 +93,7 @@ fn compare_fields(descriptors: &Descriptors<'_>, at: u64, fact: &Value) {
 #[test]
 fn types_are_what_reflection_says() {
     for version in VERSIONS {
-        for mode in [Mode::Default, Mode::Linked, Mode::LinkedPie, Mode::Stripped] {
+        for mode in [Mode::Default, Mode::Linked, Mode::LinkedPie, Mode::Stripped, Mode::Cgo] {
             let program = lab(version, mode);
             let (base, facts) = documents(&ask(&program, "types", ""));
             let image = Image::load(&program, base);
@@ -188,13 +188,7 @@ fn types_made_by_reflection_are_read_in_the_process() {
 
 /// Names as DWARF has them, by offset of the descriptor, of all types that have one.
 fn named_by_dwarf(file: &[u8]) -> BTreeMap<u64, String> {
-    use object::{Object, ObjectSection};
-    let object = object::File::parse(file).expect("an ELF file");
-    let load = |id: gimli::SectionId| -> Result<std::borrow::Cow<'_, [u8]>, gimli::Error> {
-        let section = object.section_by_name(id.name());
-        Ok(section.map_or((&[][..]).into(), |section| section.uncompressed_data().expect("a section")))
-    };
-    let sections = gimli::DwarfSections::load(load).expect("sections");
+    let sections = debug_sections(file);
     let dwarf = sections.borrow(|section| gimli::EndianSlice::new(section, gimli::LittleEndian));
     let mut units = dwarf.units();
     let mut found = BTreeMap::new();
@@ -218,8 +212,10 @@ fn named_by_dwarf(file: &[u8]) -> BTreeMap<u64, String> {
 
 #[test]
 fn dwarf_and_descriptors_say_the_same() {
-    for version in VERSIONS {
-        let program = lab(version, Mode::Default);
+    let experiments = [("1.24.11", "noswissmap"), ("1.25.5", "noswissmap"), ("1.27.3", "mapsplitgroup")];
+    let experiments = experiments.map(|(version, name)| (version, Mode::Experiment(name)));
+    for (version, mode) in VERSIONS.map(|version| (version, Mode::Default)).into_iter().chain(experiments) {
+        let program = lab(version, mode);
         let image = Image::open(&program);
         let descriptors = image.descriptors();
         let file = Arc::new(map_file(&program).expect("the lab"));
