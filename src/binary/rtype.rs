@@ -55,6 +55,8 @@ const ITAB_SIZE: u64 = 24;
 const MAX_NAME: u64 = 1 << 16;
 const MAX_MEMBERS: u64 = 1 << 14;
 const MAX_SIZE: u64 = 1 << 40;
+/// Types or itabs that one module lists at most.
+const MAX_LISTED: u64 = 1 << 24;
 
 /// Whether an interface's data word is the value itself, as the dynamic type's descriptor says.
 pub fn is_direct(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
@@ -511,9 +513,7 @@ impl<'m> Descriptors<'m> {
     pub fn listed(&self, module: &Module) -> Vec<u64> {
         match (module.data.typelinks, &module.data.descriptors) {
             (Some((start, count)), _) => {
-                // A descriptor takes more than the four bytes of its link.
-                let most = (module.data.types.end - module.data.types.start) / offset::EXTRA;
-                let bytes = self.memory.bytes(start, 4 * count.min(most) as usize).unwrap_or_default();
+                let bytes = self.memory.bytes(start, 4 * count.min(MAX_LISTED) as usize).unwrap_or_default();
                 let offsets = bytes.chunks_exact(4).map(LE::read_i32);
                 offsets.filter_map(|offset| self.in_module(module.data.types.start, offset)).collect()
             }
@@ -528,7 +528,11 @@ impl<'m> Descriptors<'m> {
         let mut found = Vec::new();
         let mut at = start.next_multiple_of(8);
         while at < end {
-            let descriptor = self.descriptor(at).ok().filter(Descriptor::is_plausible);
+            let descriptor = match self.descriptor(at) {
+                // A corrupt end can be far behind the last page.
+                Err(Error::Memory(_)) => break,
+                descriptor => descriptor.ok().filter(Descriptor::is_plausible),
+            };
             let size = descriptor.and_then(|descriptor| {
                 self.own_name(&descriptor).ok()??;
                 self.size_of(&descriptor).ok()
@@ -582,8 +586,7 @@ impl<'m> Descriptors<'m> {
     pub fn itabs(&self, module: &Module) -> Vec<u64> {
         match &module.data.itabs {
             &Itabs::Links(start, count) => {
-                let most = (module.data.types.end - module.data.types.start) / 8;
-                let bytes = self.memory.bytes(start, 8 * count.min(most) as usize).unwrap_or_default();
+                let bytes = self.memory.bytes(start, 8 * count.min(MAX_LISTED) as usize).unwrap_or_default();
                 bytes.chunks_exact(8).map(LE::read_u64).collect()
             }
             Itabs::Packed(range) => {

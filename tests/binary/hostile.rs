@@ -147,8 +147,8 @@ fn other_files_are_told_apart() {
 /// Obfuscators give the function table a magic of their own; its section and the pointers to it still tell.
 #[test]
 fn another_magic_hides_no_function() {
-    for version in 0..VERSIONS.len() {
-        let whole = lab(VERSIONS[version], Mode::Linked);
+    for (version, name) in VERSIONS.into_iter().enumerate() {
+        let whole = lab(name, Mode::Linked);
         let mut file = std::fs::read(&whole).expect("the lab");
         let data = &image(version).module().data;
         let bytes = (&image(version).memory as &dyn Memory).bytes(data.pclntab.start, 64).expect("the header");
@@ -159,5 +159,30 @@ fn another_magic_hides_no_function() {
         let functions = &Image::open(&hidden).modules[0].functions;
         assert_eq!(functions.len(), image(version).module().functions.len());
         assert!(functions.function_named("main.main").is_some());
+    }
+}
+
+/// An end of the types far behind the last page costs no walk through nothing.
+#[test]
+fn types_without_end_end_with_the_memory() {
+    for (version, name) in VERSIONS.into_iter().enumerate() {
+        let image = image(version);
+        let offsets = mapscope::layout::moduledata::offsets(image.version.number());
+        let data = &image.module().data;
+        let mut memory = FileMemory { segments: image.memory.segments.clone() };
+        let mut set = |offset: u64, value: u64| {
+            memory.at(data.address + offset, 8).expect("a word").copy_from_slice(&value.to_le_bytes());
+        };
+        set(offsets.etypes, u64::MAX);
+        if let Some(offset) = offsets.typedesclen {
+            set(offset, u64::MAX - data.types.start);
+        }
+        if let Some(offset) = offsets.typelinks.into_iter().chain(offsets.itablinks).max() {
+            set(offset + 8, u64::MAX);
+        }
+        let file = Arc::new(map_file(&lab(name, Mode::Linked)).expect("the lab"));
+        let modules = moduledata::find(&file, &memory, 0, &image.version).expect("module data");
+        let descriptors = Descriptors { memory: &memory, modules: &modules, version: &image.version };
+        assert!(TypeIndex::build(&descriptors).len() > 300);
     }
 }
