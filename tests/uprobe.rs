@@ -4,7 +4,9 @@
 #![cfg(target_os = "linux")]
 
 use mapscope::probe::uprobe::{Polled, Settings, Totals, UprobeSession};
-use mapscope::probe::{capability, plan, Arch, Filters, FunctionSymbol, Hit, Key, KeyFilter, Operation, ProbePlan};
+use mapscope::probe::{
+    capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, KeyFilter, Operation, ProbePlan,
+};
 use object::{Object, ObjectSymbol};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -79,8 +81,13 @@ struct Target {
 
 impl Target {
     fn start(path: &Path, operations: usize) -> Target {
+        Target::paced(path, operations, 0)
+    }
+
+    /// Each goroutine pauses for `microseconds` after each operation.
+    fn paced(path: &Path, operations: usize, microseconds: u32) -> Target {
         let mut child = Command::new(path)
-            .args(["wait", &operations.to_string(), "8"])
+            .args(["wait", &operations.to_string(), "8", &microseconds.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -235,10 +242,13 @@ fn counted(version: &str, goid_offset: u64, variant: &str, operations: usize) {
     let mut target = Target::start(&path, operations);
     let maps = target.maps.clone();
     let mut seen = Counts::new();
-    let mut delivered = 0;
+    let (mut delivered, mut others) = (0, 0);
     let (output, totals) = watch(&mut target, &plan, &settings(goid_offset, Filters::default()), &mut |hit, plan| {
         delivered += 1;
-        let Some(map) = maps.get(&hit.map) else { return };
+        let Some(map) = maps.get(&hit.map) else {
+            others += 1;
+            return;
+        };
         let asked = plan.asked(&plan.points[hit.point], &hit.callers);
         let key = key_text(map, &hit.key);
         *seen.entry((map.clone(), hit.goroutine, asked.operation.name().to_string(), key)).or_default() += 1;
@@ -253,6 +263,7 @@ fn counted(version: &str, goid_offset: u64, variant: &str, operations: usize) {
     let extra: Vec<_> = seen.iter().filter(|(k, n)| own.get(*k).copied().unwrap_or(0) < **n).take(5).collect();
     assert!(extra.is_empty(), "{version} {variant}: too many of {extra:?}");
     assert!(missing <= totals.dropped, "{version} {variant}: {missing} missing, {totals:?}");
+    assert_eq!(sum(&seen) + others + totals.dropped, totals.hits);
     println!(
         "{version} {variant}: {} of {operations} seen, {} hits, {} dropped",
         sum(&seen),
@@ -355,7 +366,7 @@ fn the_program_survives_a_killed_watcher_and_the_next_watch_cleans_up() {
         return;
     }
     let path = sample("1.27.3", "default");
-    let mut target = Target::start(&path, 200_000);
+    let mut target = Target::paced(&path, 20_000, 1000);
     let mut watcher = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "watcher_to_kill", "--ignored", "--nocapture"])
         .env("WATCHED_PID", target.pid().to_string())
@@ -381,6 +392,17 @@ fn the_program_survives_a_killed_watcher_and_the_next_watch_cleans_up() {
     assert_eq!(our_events(), 0);
     assert!(output.join().unwrap().contains("DONE"));
     target.ends_normally();
+}
+
+#[test]
+fn the_cost_of_a_hit_is_measured_and_leaves_nothing() {
+    let _alone = alone();
+    if possible() {
+        let cost = cost_per_hit(64).unwrap();
+        println!("{cost:?} per hit");
+        assert!((Duration::from_nanos(200)..Duration::from_micros(100)).contains(&cost), "{cost:?}");
+        assert_eq!(our_events(), 0);
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //!
 //! Nothing here decodes a map: a [`Hit`] carries addresses and key bytes, its reader knows the types.
 
+#[cfg(target_os = "linux")]
+mod cost;
 pub mod functions;
 pub mod pace;
 mod prologue;
@@ -14,6 +16,8 @@ mod tracefs;
 pub mod uprobe;
 mod uprobe_filter;
 
+#[cfg(target_os = "linux")]
+pub use cost::cost_per_hit;
 pub use functions::{plan, Arch, FunctionSymbol, KeyPlace, Operation, ProbePlan, ProbePoint, Variant};
 pub use record::{Hit, Key};
 pub use tracefs::{capability, PointedKey};

@@ -163,6 +163,13 @@ impl Fetches<'_> {
         text
     }
 
+    /// The definition with every register replaced by the stack pointer: as many reads, on a function that has no arguments.
+    pub fn reading_only_the_stack(&self, definition: &str) -> String {
+        let r = Registers::of(self.arch);
+        let registers = r.arguments.iter().chain([&r.goroutine, &r.frame]);
+        registers.fold(definition.to_string(), |text, register| text.replace(register, "%sp"))
+    }
+
     /// Whether the key is an interface, whose value the kernel's filter cannot compare.
     fn is_interface(&self, place: KeyPlace) -> bool {
         matches!(place, KeyPlace::Interface(_))

@@ -19,13 +19,16 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Ring buffer of one CPU: about 25 000 hits.
-const RING_BYTES: usize = 4 << 20;
+/// Ring buffer of one CPU: about 100 000 hits.
+const RING_BYTES: usize = 16 << 20;
+/// All ring buffers together, on machines with many CPUs.
+const RINGS_BYTES: usize = 256 << 20;
 /// Bytes in a ring buffer that wake the reader.
-const WAKE_BYTES: usize = RING_BYTES / 8;
+const WAKE_BYTES: usize = 256 << 10;
 /// Hits taken from one ring buffer before the others have their turn.
 const BATCH: usize = 4096;
 /// How often new threads and the target's end are looked for while no hit comes.
@@ -49,7 +52,7 @@ pub enum Polled {
     Hits(usize),
     /// Nothing came in the time allowed.
     Quiet,
-    /// The target has ended and every hit was given out.
+    /// The target has ended, or runs another program now, and every hit was given out.
     Ended,
 }
 
@@ -73,6 +76,7 @@ pub struct UprobeSession {
     filters: Filters,
     bias: u64,
     pid: u32,
+    file: Option<(u64, u64)>,
     received: u64,
     looked: Instant,
 }
@@ -97,7 +101,7 @@ impl UprobeSession {
         // The kernel follows this link itself: it also works for a program in a container or a deleted file.
         let path = format!("/proc/{pid}/exe");
         let image = Image::of(pid, &path)?;
-        let key_words = settings.key_bytes.div_ceil(8).clamp(1, 64);
+        let key_words = key_words(settings.key_bytes);
         let fetches = Fetches {
             arch: plan.arch,
             goid_offset: settings.goid_offset,
@@ -126,6 +130,7 @@ impl UprobeSession {
             filters: settings.filters.clone(),
             bias: image.bias,
             pid,
+            file: program_file(pid),
             received: 0,
             looked: Instant::now(),
         };
@@ -144,7 +149,7 @@ impl UprobeSession {
         loop {
             let ended = self.looked.elapsed() >= LOOK_AGAIN && {
                 self.looked = Instant::now();
-                has_ended(self.pid)
+                has_ended(self.pid) || program_file(self.pid).is_some_and(|file| Some(file) != self.file)
             };
             let hits = self.drain(each);
             if hits > 0 {
@@ -240,6 +245,11 @@ impl UprobeSession {
     }
 }
 
+/// Words to fetch for keys of up to this many bytes; a definition of the kernel's has room for 64 of them.
+pub(super) fn key_words(key_bytes: usize) -> usize {
+    key_bytes.div_ceil(8).clamp(1, 64)
+}
+
 /// The executable of a process: where its file and its memory lie to each other.
 struct Image {
     /// Link-time address, size and file offset of each segment.
@@ -273,7 +283,6 @@ impl Image {
 
 /// What the loader added to link-time addresses.
 fn load_bias(pid: u32, path: &str, segments: &[(u64, u64, u64)]) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
     let inode = fs::metadata(path).map_err(|e| Error::file(path, e))?.ino().to_string();
     let maps_path = format!("/proc/{pid}/maps");
     let maps = fs::read_to_string(&maps_path).map_err(|e| Error::file(&maps_path, e))?;
@@ -301,6 +310,7 @@ struct Openings {
 /// Opens the event for every thread on every CPU, until no thread is new.
 fn open_all(pid: u32, event: u64, filter: &str) -> Result<Openings> {
     let cpus = online_cpus(&fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default());
+    let ring_bytes = RING_BYTES.min(RINGS_BYTES / cpus.len().next_power_of_two()).max(4 * WAKE_BYTES);
     raise_file_limit();
     let mut openings = Openings::default();
     let mut ring_of: BTreeMap<usize, i32> = BTreeMap::new();
@@ -323,11 +333,7 @@ fn open_all(pid: u32, event: u64, filter: &str) -> Result<Openings> {
                         openings.counters.push(counter);
                     }
                     None => {
-                        let ring = counter.sampled(RING_BYTES).map_err(|e| {
-                            usage(format!(
-                                "the kernel gives no buffer for probes ({e}): raise kernel.perf_event_mlock_kb"
-                            ))
-                        })?;
+                        let ring = ring(counter, ring_bytes)?;
                         ring_of.insert(*cpu, ring.as_raw_fd());
                         openings.rings.push(ring);
                     }
@@ -337,21 +343,15 @@ fn open_all(pid: u32, event: u64, filter: &str) -> Result<Openings> {
     }
 }
 
+pub(super) fn ring(counter: Counter, bytes: usize) -> Result<Sampler> {
+    counter.sampled(bytes).map_err(|e| {
+        usage(format!("the kernel gives no buffer for probes ({e}): raise kernel.perf_event_mlock_kb, or be root"))
+    })
+}
+
 /// The event on one thread and CPU, not yet recording; `None` when the thread has just ended.
 fn open(pid: u32, thread: i32, cpu: usize, event: u64) -> Result<Option<Counter>> {
-    let mut builder = Builder::new(Tracepoint::with_id(event));
-    builder
-        .observe_pid(thread)
-        .one_cpu(cpu)
-        .sample_period(1)
-        .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::RAW)
-        .clockid(Clock::MONOTONIC)
-        .wakeup_watermark(WAKE_BYTES)
-        .inherit(true)
-        .exclude_kernel(false)
-        .exclude_hv(false)
-        .enabled(false);
-    match builder.build() {
+    match recorder(event).observe_pid(thread).one_cpu(cpu).inherit(true).build() {
         Ok(counter) => Ok(Some(counter)),
         Err(e) => match e.raw_os_error() {
             Some(libc::ESRCH) => Ok(None),
@@ -364,6 +364,20 @@ fn open(pid: u32, thread: i32, cpu: usize, event: u64) -> Result<Option<Counter>
             _ => Err(usage(format!("the kernel refuses to open the probe on process {pid} ({e}): use --engine gdb"))),
         },
     }
+}
+
+/// An opening of the event that records each hit, and is not enabled.
+pub(super) fn recorder(event: u64) -> Builder<'static> {
+    let mut builder = Builder::new(Tracepoint::with_id(event));
+    builder
+        .sample_period(1)
+        .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::RAW)
+        .clockid(Clock::MONOTONIC)
+        .wakeup_watermark(WAKE_BYTES)
+        .exclude_kernel(false)
+        .exclude_hv(false)
+        .enabled(false);
+    builder
 }
 
 fn set_filter(counter: &Counter, filter: &str) -> Result<()> {
@@ -399,6 +413,12 @@ fn has_ended(pid: u32) -> bool {
     let gone = matches!(state, None | Some('Z' | 'X'));
     // A leader that has called pthread_exit is a zombie too, while its threads run on.
     gone && fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task")).map_or(0, |tasks| tasks.count()) <= 1
+}
+
+/// Device and inode of the program that the process runs.
+fn program_file(pid: u32) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Numbers of a list such as `0-3,8`.
