@@ -434,3 +434,95 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Functions of 64 bytes, one every 64, from 0x1000.
+    fn planned(go: (u32, u32), names: &[&str]) -> ProbePlan {
+        let functions: Vec<FunctionSymbol> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let entry = 0x1000 + 0x100 * i as u64;
+                FunctionSymbol { name: name.to_string(), entry, end: entry + 0x40 }
+            })
+            .collect();
+        plan(Arch::Amd64, go, &functions, &|_, _| false)
+    }
+
+    fn probed(plan: &ProbePlan) -> Vec<&str> {
+        plan.points.iter().map(|p| p.function.as_str()).collect()
+    }
+
+    const ACCESS: [&str; 3] = ["runtime.mapaccess1_fast64", "runtime.mapaccess2_fast64", "runtime.mapaccess1_fat"];
+
+    #[test]
+    fn one_function_of_each_chain_is_probed() {
+        assert_eq!(probed(&planned((1, 26), &ACCESS)), ACCESS[..2]);
+        let plan = planned((1, 27), &ACCESS);
+        assert_eq!(probed(&plan), ACCESS[1..2]);
+        let direct = plan.asked(&plan.points[0], &[0x9000, 0x9100, 0]);
+        assert_eq!((direct.function, direct.operation, direct.caller), (ACCESS[1], Operation::Access2, 0x9000));
+        let wrapped = plan.asked(&plan.points[0], &[0x1010, 0x9100, 0]);
+        assert_eq!((wrapped.function, wrapped.operation, wrapped.caller), (ACCESS[0], Operation::Access1, 0x9100));
+    }
+
+    #[test]
+    fn a_classic_sync_map_hides_its_inner_maps() {
+        let names = ["sync.(*Map).Load", "sync.(*Map).Store", "sync.(*Map).Swap", "runtime.mapaccess2", "main.main"];
+        let plan = planned((1, 23), &names);
+        assert_eq!(probed(&plan), [names[0], names[2], names[3]]);
+        assert!(plan.is_hidden(0x1010), "the access inside Load");
+        assert!(!plan.is_hidden(0x1110), "Swap called by Store");
+        assert!(!plan.is_hidden(0x1410), "the program's own access");
+        assert_eq!(plan.asked(&plan.points[1], &[0x1110, 0x1410, 0]).operation, Operation::Store);
+    }
+
+    #[test]
+    fn the_trie_is_probed_behind_the_methods_of_sync_map() {
+        let trie = "internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).";
+        let unique = "internal/sync.(*HashTrieMap[go.shape.string,go.shape.struct { p *int }]).Load";
+        let (load, swap, store) = (format!("{trie}Load"), format!("{trie}Swap"), format!("{trie}Store"));
+        let names = ["sync.(*Map).Load", "sync.(*Map).Store", &load, &swap, &store, unique];
+        let plan = planned((1, 24), &names);
+        assert_eq!(probed(&plan), [&load, &swap]);
+        assert_eq!(plan.points[0].key, KeyPlace::Interface(2));
+        assert_eq!(plan.points[0].map, 0);
+        let asked = plan.asked(&plan.points[1], &[0x1410, 0x1110, 0x9000]);
+        assert_eq!((asked.function, asked.operation, asked.caller), (names[1], Operation::Store, 0x9000));
+        assert!(plan.hidden.is_empty());
+    }
+
+    #[test]
+    fn keys_are_where_the_variant_has_them() {
+        let plan = planned(
+            (1, 22),
+            &[
+                "runtime.mapassign_fast32",
+                "runtime.mapassign_fast64ptr",
+                "runtime.mapdelete_faststr",
+                "runtime.mapdelete",
+                "runtime.mapiterinit",
+                "runtime.mapiternext",
+                "runtime.mapaccessK",
+                "runtime.mapclear",
+            ],
+        );
+        let keys: Vec<KeyPlace> = plan.points.iter().map(|p| p.key).collect();
+        use KeyPlace::*;
+        assert_eq!(keys, [Value32(2), Value64(2), String(2), Pointer(2), None, None]);
+        assert!(plan.points.iter().all(|p| p.map_type == Some(0) && p.map == 1 && p.at_entry));
+    }
+
+    #[test]
+    fn every_operation_has_its_name_and_family() {
+        for (method, operation) in SYNC_METHODS {
+            assert_eq!(operation.name(), method);
+        }
+        assert_eq!(Operation::Access1.name(), "access1");
+        assert_eq!(Operation::LoadOrStore.family(), "assign");
+        assert_eq!(Operation::SyncDelete.family(), "delete");
+    }
+}

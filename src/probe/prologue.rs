@@ -63,3 +63,48 @@ fn arm64(code: &[u8]) -> Option<usize> {
     };
     is_branch_ls(word(compared)?).then_some((compared + 1) * 4)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    /// Bytes of functions that Go 1.21.13 and 1.27.3 compiled for amd64, with what objdump says of them.
+    #[test]
+    fn amd64_checks_are_passed() {
+        // cmp 0x10(%r14),%rsp; jbe (rel32); push %rbp
+        let mapaccess1 = [0x49, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0xd0, 0x01, 0x00, 0x00, 0x55, 0x48, 0x89, 0xe5];
+        // cmp 0x10(%r14),%rsp; jbe (rel8); push %rbp
+        let wrapper = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x13, 0x55, 0x48, 0x89, 0xe5];
+        // lea -0x30(%rsp),%r12; cmp 0x10(%r14),%r12; jbe (rel32); push %rbp
+        let mapassign = [
+            0x4c, 0x8d, 0x64, 0x24, 0xd0, 0x4d, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0x78, 0x05, 0x00, 0x00, 0x55, 0x48, 0x89,
+        ];
+        for (code, push) in [(&mapaccess1[..], 10), (&wrapper[..], 6), (&mapassign[..], 15)] {
+            assert_eq!(after_stack_check(Arch::Amd64, code), Some(push));
+            assert_eq!(code[push], 0x55);
+        }
+    }
+
+    /// Words of `runtime.mapaccess2` and `runtime.mapassign` that Go 1.27.3 compiled for arm64.
+    #[test]
+    fn arm64_checks_are_passed() {
+        let small = words(&[0xf9400b90, 0xeb3063ff, 0x54001489, 0xf8190ffe, 0xf81f83fd]);
+        let large = words(&[0xf9400b90, 0xd10143f1, 0xeb10023f, 0x540026a9, 0xf8130ffe]);
+        assert_eq!(after_stack_check(Arch::Arm64, &small), Some(12));
+        assert_eq!(after_stack_check(Arch::Arm64, &large), Some(16));
+    }
+
+    #[test]
+    fn anything_else_stays_at_the_entry() {
+        for arch in [Arch::Amd64, Arch::Arm64] {
+            assert_eq!(after_stack_check(arch, &[]), None);
+            assert_eq!(after_stack_check(arch, &[0x55, 0x48, 0x89, 0xe5]), None);
+            assert_eq!(after_stack_check(arch, &[0x49, 0x3b, 0x66, 0x10]), None);
+            assert_eq!(after_stack_check(arch, &words(&[0xf9400b90, 0xeb3063ff, 0x1400_0000])), None);
+        }
+    }
+}

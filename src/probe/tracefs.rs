@@ -292,3 +292,100 @@ fn append(directory: &Path, line: &str) -> std::io::Result<()> {
 pub(super) fn usage(sentence: impl Into<String>) -> Error {
     Error::Usage(sentence.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::functions::{Operation, Variant};
+    use super::*;
+
+    fn point(key: KeyPlace) -> ProbePoint {
+        ProbePoint {
+            function: "runtime.mapaccess2".to_string(),
+            entry: 0x401000,
+            address: 0x401006,
+            at_entry: false,
+            operation: Operation::Access2,
+            variant: Variant::Generic,
+            map_type: Some(0),
+            map: 1,
+            key,
+        }
+    }
+
+    fn fetches(arch: Arch, key: Option<&KeyFilter>) -> Fetches<'_> {
+        Fetches { arch, goid_offset: 152, key_words: 2, pointed: PointedKey::Bytes, key }
+    }
+
+    #[test]
+    fn definitions_name_registers_and_key_bytes() {
+        let text = fetches(Arch::Amd64, None).definition("g", "/x", 0x1006, &point(KeyPlace::String(2)));
+        assert_eq!(
+            text,
+            "p:g/hit /x:0x1006 t=%ax:u64 m=%bx:u64 a=%cx:u64 n=%di:u64 goid=+152(%r14):u64 c1=$stack0:u64 \
+             c2=+8(%bp):u64 c3=+8(+0(%bp)):u64 w0=+0(%cx):u64 w1=+8(%cx):u64"
+        );
+        let text = fetches(Arch::Arm64, None).definition("g", "/x", 0x1006, &point(KeyPlace::Pointer(2)));
+        assert!(text.contains(" t=%x0:u64 m=%x1:u64 a=%x2:u64 n=\\0:u64 goid=+152(%x28):u64 c1=%x30:u64"), "{text}");
+    }
+
+    #[test]
+    fn a_key_to_filter_by_masks_the_word_it_ends_in() {
+        let key = KeyFilter::String(b"0123456789".to_vec());
+        let text = fetches(Arch::Amd64, Some(&key)).definition("g", "/x", 1, &point(KeyPlace::String(2)));
+        assert!(text.ends_with(" w0=+0(%cx):u64 w1=+8(%cx):b16@0/64 open=\\0:u64"), "{text}");
+        let text = fetches(Arch::Amd64, Some(&key)).definition("g", "/x", 1, &point(KeyPlace::Interface(2)));
+        assert!(text.ends_with(" open=\\1:u64"), "{text}");
+    }
+
+    /// A directory that takes our writes as tracefs does, except that it obeys none.
+    fn fake_tracefs(name: &str, defined: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("mapscope-tracefs-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("uprobe_events"), defined).unwrap();
+        directory
+    }
+
+    #[test]
+    fn only_what_a_dead_process_left_is_removed() {
+        let own = std::process::id();
+        let start = start_time(own).unwrap();
+        let defined = format!(
+            "p:mapscope_{own}_{start}_0/hit /proc/1/exe:0x10 t=%ax:u64\n\
+             p:mapscope_{own}_{}_0/hit /proc/1/exe:0x10 t=%ax:u64\n\
+             p:mapscope_4194305_5_3/hit /proc/1/exe:0x10 t=%ax:u64\n\
+             p:mapscope_4194305_5_3/hit /proc/1/exe:0x20 t=%ax:u64\n\
+             p:mapscope_of_somebody/else /bin/sh:0x10\n\
+             p:probe_sh/main /bin/sh:0x10\n",
+            start + 1
+        );
+        let directory = fake_tracefs("clean", &defined);
+        assert_eq!(remove_left_behind(&directory), 2);
+        let after = fs::read_to_string(directory.join("uprobe_events")).unwrap();
+        let added: Vec<&str> = after[defined.len()..].lines().collect();
+        let reused = format!("-:mapscope_{own}_{}_0/hit", start + 1);
+        assert_eq!(added.len(), 2);
+        assert!(added.contains(&"-:mapscope_4194305_5_3/hit") && added.contains(&reused.as_str()), "{added:?}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn an_event_is_removed_when_dropped() {
+        let directory = fake_tracefs("drop", "");
+        let registered = Registered::new(&directory, "mapscope_1_2_3".to_string(), &["p:a b".to_string()]).unwrap();
+        assert!(registered.id().unwrap_err().to_string().contains("mapscope_1_2_3"));
+        drop(registered);
+        let after = fs::read_to_string(directory.join("uprobe_events")).unwrap();
+        assert_eq!(after, "p:a b\n-:mapscope_1_2_3/hit\n");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn the_missing_capability_is_named() {
+        assert!(may_trace("CapEff:\t000001ffffffffff\n", "2").is_ok());
+        assert!(may_trace("CapEff:\t0000004000000000\n", "4").is_ok(), "CAP_PERFMON");
+        assert!(may_trace("CapEff:\t0000000000000000\n", "-1\n").is_ok());
+        let refused = may_trace("CapEff:\t0000000000000000\n", "2").unwrap_err().to_string();
+        assert!(refused.contains("CAP_PERFMON") && refused.contains("perf_event_paranoid"), "{refused}");
+        assert!(may_trace("", "").is_err());
+    }
+}

@@ -80,3 +80,46 @@ fn key_expression(key: &KeyFilter, key_words: usize) -> String {
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::functions::Arch;
+    use super::*;
+
+    fn plan(hidden: Vec<std::ops::Range<u64>>) -> ProbePlan {
+        ProbePlan { arch: Arch::Amd64, points: Vec::new(), wrappers: Vec::new(), hidden }
+    }
+
+    #[test]
+    fn everything_passes_without_filters() {
+        assert_eq!(Filters::default().expression(&plan(Vec::new()), 0, 8), "");
+    }
+
+    #[test]
+    fn all_that_is_set_must_hold() {
+        let filters = Filters {
+            map: Some(0xc000),
+            goroutine: Some(7),
+            key: Some(KeyFilter::String(b"0123456789".to_vec())),
+            ..Filters::default()
+        };
+        assert_eq!(
+            filters.expression(&plan(std::iter::once(0x10..0x20).collect()), 0x1000, 8),
+            "m == 0xc000 && goid == 0x7 && (c1 < 0x1010 || c1 >= 0x1020) && \
+             (open == 1 || (n == 0xa && w0 == 0x3736353433323130 && w1 == 0x3938))"
+        );
+    }
+
+    #[test]
+    fn a_key_longer_than_what_is_fetched_is_compared_as_far() {
+        let filters = Filters { key: Some(KeyFilter::Bytes(vec![1; 200])), ..Filters::default() };
+        let expression = filters.expression(&plan(Vec::new()), 0, 2);
+        assert_eq!(expression, "(open == 1 || (w0 == 0x101010101010101 && w1 == 0x101010101010101))");
+    }
+
+    #[test]
+    fn the_empty_string_is_a_key() {
+        let filters = Filters { key: Some(KeyFilter::String(Vec::new())), ..Filters::default() };
+        assert_eq!(filters.expression(&plan(Vec::new()), 0, 8), "(open == 1 || (n == 0x0))");
+    }
+}
