@@ -3,6 +3,7 @@
 //! Where the kernel or the rights do not allow uprobes, each test checks the sentence that says so.
 #![cfg(target_os = "linux")]
 
+use mapscope::probe::launch::Held;
 use mapscope::probe::uprobe::{Polled, Settings, Totals, UprobeSession};
 use mapscope::probe::{
     capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, KeyFilter, Operation, ProbePlan,
@@ -410,6 +411,51 @@ fn the_program_survives_a_killed_watcher_and_the_next_watch_cleans_up() {
     assert_eq!(our_events(), 0);
     assert!(output.join().unwrap().contains("DONE"));
     target.ends_normally();
+}
+
+#[test]
+fn a_program_is_watched_from_its_first_instruction() {
+    let _alone = alone();
+    if !possible() {
+        return;
+    }
+    let path = sample("ops", "1.24.11", "pie");
+    let plan = plan_of(&path, "1.24.11");
+    let args = ["exit", "20000", "8"].map(Into::into);
+    let held = Held::start(&path.clone().into(), &args, |command| {
+        command.stdout(Stdio::piped());
+    })
+    .unwrap();
+    let mut session = UprobeSession::start(held.pid(), &plan, &settings(160, Filters::default())).unwrap();
+    let mut child = held.release().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        text
+    });
+    let mut deleted: HashMap<u64, u64> = HashMap::new();
+    let mut each = |hit: Hit| {
+        if plan.points[hit.point].operation == Operation::Delete {
+            *deleted.entry(hit.map).or_default() += 1;
+        }
+    };
+    while session.poll(Duration::from_millis(200), &mut each).unwrap() != Polled::Ended {}
+    let passed = session.passed().unwrap();
+    let totals = session.stop(&mut each).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(totals.dropped, 0);
+    assert!(passed >= totals.hits, "{passed} passes, {totals:?}");
+    let text = reader.join().unwrap();
+    let own = own_counts(&text, false);
+    for head in text.lines().filter(|l| l.starts_with("{\"name\"")) {
+        let head: Value = serde_json::from_str(head).unwrap();
+        let address = u64::from_str_radix(head["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+        let name = head["name"].as_str().unwrap();
+        let wanted: u64 = own.iter().filter(|((m, _, op, _), _)| m == name && op == "delete").map(|(_, n)| n).sum();
+        assert_eq!(deleted.get(&address).copied().unwrap_or(0), wanted, "{name}");
+    }
+    assert!(Held::start(&"no such program".into(), &[], |_| ()).is_err());
 }
 
 #[test]

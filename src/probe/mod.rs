@@ -7,6 +7,8 @@
 #[cfg(target_os = "linux")]
 mod cost;
 pub mod functions;
+#[cfg(target_os = "linux")]
+pub mod launch;
 pub mod pace;
 mod prologue;
 mod record;

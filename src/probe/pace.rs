@@ -73,7 +73,7 @@ impl std::fmt::Display for Spent {
             Spent::Overhead { percent, allowed } => write!(
                 f,
                 "disarmed: the probes took {percent:.0} % of the program's time, more than {allowed} % (--max-overhead); \
-                 narrow the watch to a map, a key or an operation, or raise the budget"
+                 narrow the watch to an operation or a function, or raise the budget"
             ),
         }
     }
@@ -97,7 +97,7 @@ impl Budget {
     }
 
     /// Judges the overhead at time `now`, when the target has used `cpu` time in all; both count from any fixed
-    /// moment. `total_hits` includes those dropped or filtered: they cost as much.
+    /// moment. `total_hits` includes those dropped or filtered out: they cost as much.
     pub fn judge(&mut self, now: Duration, cpu: Duration, total_hits: u64) -> Option<Spent> {
         let allowed = self.max_percent?;
         let Some(start) = self.start else {

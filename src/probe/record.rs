@@ -122,3 +122,96 @@ fn key(place: KeyPlace, a: u64, n: u64, mut bytes: Vec<u8>, pointed: PointedKey)
         (KeyPlace::Pointer(_), PointedKey::Bytes) => Key::Pointer { address: a, bytes },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::functions::{Operation, Variant};
+    use super::*;
+
+    /// What Linux 6.18 says of an event with two key words.
+    const FORMAT: &str = "name: mapscope_1_2_0\nID: 1724\nformat:\n\
+        \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+        \tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n\
+        \tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n\
+        \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n\
+        \tfield:unsigned long __probe_ip;\toffset:8;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 t;\toffset:16;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 m;\toffset:24;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 a;\toffset:32;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 n;\toffset:40;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 goid;\toffset:48;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 c1;\toffset:56;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 c2;\toffset:64;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 c3;\toffset:72;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 w0;\toffset:80;\tsize:8;\tsigned:0;\n\
+        \tfield:u64 w1;\toffset:88;\tsize:8;\tsigned:0;\n\n\
+        print fmt: \"(%lx) t=%Lu\", REC->__probe_ip, REC->t\n";
+
+    fn point(address: u64, key: KeyPlace) -> ProbePoint {
+        ProbePoint {
+            function: "runtime.mapaccess2".to_string(),
+            entry: address - 6,
+            address,
+            at_entry: false,
+            operation: Operation::Access2,
+            variant: Variant::Generic,
+            map_type: Some(0),
+            map: 1,
+            key,
+        }
+    }
+
+    fn record(fields: &[u64]) -> Vec<u8> {
+        let head = [0xbc, 0x06, 0, 0, 0xd2, 0x04, 0, 0];
+        head.into_iter().chain(fields.iter().flat_map(|f| f.to_le_bytes())).collect()
+    }
+
+    const WORDS: [u64; 2] = [u64::from_le_bytes(*b"01234567"), u64::from_le_bytes(*b"89abcdef")];
+
+    fn hit(key: KeyPlace, a: u64, n: u64, pointed: PointedKey) -> Hit {
+        let layout = RecordLayout::parse(FORMAT, 2).unwrap();
+        let raw = record(&[0x5006, 0x4000, 0xc000, a, n, 7, 0x5100, 0x5200, 0x5300, WORDS[0], WORDS[1]]);
+        layout.hit(&raw, &[point(0x906, KeyPlace::None), point(0x1006, key)], 0x4000, pointed).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_by_name_and_addresses_lose_the_bias() {
+        let hit = hit(KeyPlace::Value64(2), 42, 0, PointedKey::Bytes);
+        assert_eq!((hit.point, hit.goroutine, hit.map_type, hit.map), (1, 7, 0x4000, 0xc000));
+        assert_eq!(hit.callers, [0x1100, 0x1200, 0x1300]);
+        assert_eq!(hit.key, Key::Value(42u64.to_le_bytes().to_vec()));
+    }
+
+    #[test]
+    fn keys_are_cut_to_what_is_known_of_them() {
+        let bytes = b"0123456789abcdef";
+        let key = |place, a, n, pointed| hit(place, a, n, pointed).key;
+        assert_eq!(key(KeyPlace::None, 0, 0, PointedKey::Bytes), Key::None);
+        assert_eq!(key(KeyPlace::Value32(2), u64::MAX - 1, 0, PointedKey::Bytes), Key::Value(vec![254, 255, 255, 255]));
+        let short = Key::String { address: 9, len: 3, bytes: b"012".to_vec() };
+        assert_eq!(key(KeyPlace::String(2), 9, 3, PointedKey::Bytes), short);
+        assert_eq!(key(KeyPlace::Pointer(2), 9, 3, PointedKey::String), short);
+        let long = Key::String { address: 9, len: u64::MAX, bytes: bytes.to_vec() };
+        assert_eq!(key(KeyPlace::String(2), 9, u64::MAX, PointedKey::Bytes), long);
+        assert_eq!(
+            key(KeyPlace::Pointer(2), 9, 0, PointedKey::Bytes),
+            Key::Pointer { address: 9, bytes: bytes.to_vec() }
+        );
+        let boxed = Key::Interface { type_word: 9, data: 3, value: bytes.to_vec(), behind: Vec::new() };
+        assert_eq!(key(KeyPlace::Interface(1), 9, 3, PointedKey::Bytes), boxed);
+    }
+
+    #[test]
+    fn short_and_foreign_records_are_no_hits() {
+        let layout = RecordLayout::parse(FORMAT, 2).unwrap();
+        let points = [point(0x1006, KeyPlace::None)];
+        let raw = record(&[0x1006, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for length in 0..raw.len() {
+            assert_eq!(layout.hit(&raw[..length], &points, 0, PointedKey::Bytes), None);
+        }
+        assert!(layout.hit(&raw, &points, 0, PointedKey::Bytes).is_some());
+        assert_eq!(layout.hit(&raw, &points, 1, PointedKey::Bytes), None);
+        assert_eq!(RecordLayout::parse(FORMAT, 3), None);
+        assert_eq!(RecordLayout::parse("", 0), None);
+    }
+}

@@ -1,7 +1,7 @@
 //! The kernel's text interface for probes: definitions in `uprobe_events`, one event for all probes of a watch.
 //!
-//! Every event of ours is in a group named `mapscope_PID_START` after the process that made it, so that a later
-//! run removes what a killed one left. The kernel refuses to remove an event in use, so a running watch is safe.
+//! Every event of ours, and its group, is named `mapscope_PID_START_N` after the process that made it, so that a
+//! later run removes what a killed one left. The kernel refuses to remove an event in use, so a running watch is safe.
 //!
 //! Source: Documentation/trace/uprobetracer.rst and kernel/trace/trace_probe.c, Linux 5.4 to 6.18.
 
@@ -13,8 +13,6 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Name of the one event in each group.
-const EVENT: &str = "hit";
 /// What our groups start with.
 const PREFIX: &str = "mapscope_";
 
@@ -117,7 +115,7 @@ impl Registers {
 }
 
 impl Fetches<'_> {
-    /// The definition of `point` as a part of event `group`; `path` must have no space in it.
+    /// The definition of `point` as a part of the event of `group`; `path` must have no space in it.
     ///
     /// All parts have the same fields of 64 bits, so that they can share the event: `t` map type, `m` map, `a` and
     /// `n` the key's registers, `goid`, `c1` to `c3` return addresses (the inner frames' by their frame
@@ -141,7 +139,7 @@ impl Fetches<'_> {
             }
         };
         let map_type = point.map_type.map_or(zero, |t| r.argument(t));
-        let mut text = format!("p:{group}/{EVENT} {path}:{file_offset:#x}");
+        let mut text = format!("p:{group}/{group} {path}:{file_offset:#x}");
         let mut field = |name: &str, fetch: &str| {
             let typed = if fetch.contains(':') { "" } else { ":u64" };
             let _ = write!(text, " {name}={fetch}{typed}");
@@ -243,8 +241,15 @@ impl Registered {
         self.read("format")
     }
 
+    /// How often its probes were passed, whatever the filters then said.
+    pub fn passed(&self) -> Result<u64> {
+        let path = self.directory.join("uprobe_profile");
+        let profile = fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+        Ok(passed_in(&profile, &self.group))
+    }
+
     fn read(&self, file: &str) -> Result<String> {
-        let path = self.directory.join("events").join(&self.group).join(EVENT).join(file);
+        let path = self.directory.join("events").join(&self.group).join(&self.group).join(file);
         fs::read_to_string(&path).map_err(|e| Error::file(&path, e))
     }
 }
@@ -252,8 +257,18 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         // Nothing can be done about a failure here; the next watch tries again.
-        let _ = append(&self.directory, &format!("-:{}/{EVENT}", self.group));
+        let _ = append(&self.directory, &format!("-:{0}/{0}", self.group));
     }
+}
+
+/// The sum of an event's counts, one a probe, in lines of path, event and count.
+fn passed_in(profile: &str, event: &str) -> u64 {
+    let counts = profile.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().rev();
+        let count = words.next()?.parse::<u64>().ok()?;
+        (words.next()? == event).then_some(count)
+    });
+    counts.fold(0, u64::saturating_add)
 }
 
 /// Removes the events of processes that no longer run; gives how many.
@@ -271,8 +286,8 @@ pub(super) fn remove_left_behind(directory: &Path) -> usize {
 
 /// The process id and start time in the name of an event of ours.
 fn owner(event: &str) -> Option<(u32, u64)> {
-    let group = event.strip_suffix(EVENT)?.strip_suffix('/')?;
-    let mut parts = group.strip_prefix(PREFIX)?.split('_');
+    let (group, name) = event.split_once('/')?;
+    let mut parts = group.strip_prefix(PREFIX).filter(|_| name == group)?.split('_');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -321,7 +336,7 @@ mod tests {
         let text = fetches(Arch::Amd64, None).definition("g", "/x", 0x1006, &point(KeyPlace::String(2)));
         assert_eq!(
             text,
-            "p:g/hit /x:0x1006 t=%ax:u64 m=%bx:u64 a=%cx:u64 n=%di:u64 goid=+152(%r14):u64 c1=$stack0:u64 \
+            "p:g/g /x:0x1006 t=%ax:u64 m=%bx:u64 a=%cx:u64 n=%di:u64 goid=+152(%r14):u64 c1=$stack0:u64 \
              c2=+8(%bp):u64 c3=+8(+0(%bp)):u64 w0=+0(%cx):u64 w1=+8(%cx):u64"
         );
         let text = fetches(Arch::Arm64, None).definition("g", "/x", 0x1006, &point(KeyPlace::Pointer(2)));
@@ -350,10 +365,11 @@ mod tests {
         let own = std::process::id();
         let start = start_time(own).unwrap();
         let defined = format!(
-            "p:mapscope_{own}_{start}_0/hit /proc/1/exe:0x10 t=%ax:u64\n\
-             p:mapscope_{own}_{}_0/hit /proc/1/exe:0x10 t=%ax:u64\n\
-             p:mapscope_4194305_5_3/hit /proc/1/exe:0x10 t=%ax:u64\n\
-             p:mapscope_4194305_5_3/hit /proc/1/exe:0x20 t=%ax:u64\n\
+            "p:mapscope_{own}_{start}_0/mapscope_{own}_{start}_0 /proc/1/exe:0x10 t=%ax:u64\n\
+             p:mapscope_{own}_{0}_0/mapscope_{own}_{0}_0 /proc/1/exe:0x10 t=%ax:u64\n\
+             p:mapscope_4194305_5_3/mapscope_4194305_5_3 /proc/1/exe:0x10 t=%ax:u64\n\
+             p:mapscope_4194305_5_3/mapscope_4194305_5_3 /proc/1/exe:0x20 t=%ax:u64\n\
+             p:mapscope_4194305_5_3/not_ours /proc/1/exe:0x20\n\
              p:mapscope_of_somebody/else /bin/sh:0x10\n\
              p:probe_sh/main /bin/sh:0x10\n",
             start + 1
@@ -362,9 +378,12 @@ mod tests {
         assert_eq!(remove_left_behind(&directory), 2);
         let after = fs::read_to_string(directory.join("uprobe_events")).unwrap();
         let added: Vec<&str> = after[defined.len()..].lines().collect();
-        let reused = format!("-:mapscope_{own}_{}_0/hit", start + 1);
+        let reused = format!("-:mapscope_{own}_{0}_0/mapscope_{own}_{0}_0", start + 1);
         assert_eq!(added.len(), 2);
-        assert!(added.contains(&"-:mapscope_4194305_5_3/hit") && added.contains(&reused.as_str()), "{added:?}");
+        assert!(
+            added.contains(&"-:mapscope_4194305_5_3/mapscope_4194305_5_3") && added.contains(&reused.as_str()),
+            "{added:?}"
+        );
         fs::remove_dir_all(directory).unwrap();
     }
 
@@ -375,8 +394,15 @@ mod tests {
         assert!(registered.id().unwrap_err().to_string().contains("mapscope_1_2_3"));
         drop(registered);
         let after = fs::read_to_string(directory.join("uprobe_events")).unwrap();
-        assert_eq!(after, "p:a b\n-:mapscope_1_2_3/hit\n");
+        assert_eq!(after, "p:a b\n-:mapscope_1_2_3/mapscope_1_2_3\n");
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn passes_are_summed_over_the_probes_of_the_event() {
+        let profile = "  /proc/7/exe       mapscope_1_2_3        10\n  /a b    mapscope_1_2_3   5\n  /x   other  7\n\n";
+        assert_eq!(passed_in(profile, "mapscope_1_2_3"), 15);
+        assert_eq!(passed_in(profile, "none"), 0);
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub struct UprobeSession {
     // Fields drop in this order: the openings before the event, which the kernel keeps while it is open.
     counters: Vec<Counter>,
     rings: Vec<Sampler>,
-    _event: Registered,
+    event: Registered,
     layout: RecordLayout,
     plan: ProbePlan,
     filters: Filters,
@@ -124,7 +124,7 @@ impl UprobeSession {
         let mut session = UprobeSession {
             counters: openings.counters,
             rings: openings.rings,
-            _event: event,
+            event,
             layout,
             plan,
             filters: settings.filters.clone(),
@@ -178,14 +178,9 @@ impl UprobeSession {
         Ok(Totals { hits: counted, dropped: counted.saturating_sub(self.received) })
     }
 
-    /// Hits that passed the filter so far and were not delivered (yet, or because a buffer was full).
-    pub fn behind(&mut self) -> Result<u64> {
-        let mut counted = 0;
-        self.each_counter(|c| {
-            counted += c.read_full()?.count();
-            Ok(())
-        })?;
-        Ok(counted.saturating_sub(self.received))
+    /// How often the probes were passed so far, whatever the filters then said: each time costs the target.
+    pub fn passed(&self) -> Result<u64> {
+        self.event.passed()
     }
 
     fn each_counter(&mut self, mut f: impl FnMut(&mut Counter) -> std::io::Result<()>) -> Result<()> {
