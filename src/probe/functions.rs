@@ -435,6 +435,14 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     merged
 }
 
+/// A probe behind the stack check of `runtime.mapaccess2`, with its key in some other place.
+#[cfg(test)]
+pub(super) fn access_point(address: u64, key: KeyPlace) -> ProbePoint {
+    let function = FunctionSymbol { name: "runtime.mapaccess2".to_string(), entry: address, end: address + 64 };
+    let known = known(&function.name, &Facts::of((1, 27), &[])).expect("a known function");
+    ProbePoint { key, ..point(Arch::Amd64, &function, known, &|_, _| false) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,7 +56,7 @@ pub(super) struct RecordLayout {
 }
 
 impl RecordLayout {
-    /// Reads lines such as `field:u64 goid;	offset:48;	size:8;	signed:0;`; `None` when a field is missing.
+    /// Reads lines such as `field:u64 goid; offset:48; size:8; signed:0;`; `None` when a field is missing.
     pub fn parse(format: &str, key_words: usize) -> Option<RecordLayout> {
         let offset = |name: &str| {
             format.lines().find_map(|line| {
@@ -125,7 +125,7 @@ fn key(place: KeyPlace, a: u64, n: u64, mut bytes: Vec<u8>, pointed: PointedKey)
 
 #[cfg(test)]
 mod tests {
-    use super::super::functions::{Operation, Variant};
+    use super::super::functions::access_point as point;
     use super::*;
 
     /// What Linux 6.18 says of an event with two key words.
@@ -146,20 +146,6 @@ mod tests {
         \tfield:u64 w0;\toffset:80;\tsize:8;\tsigned:0;\n\
         \tfield:u64 w1;\toffset:88;\tsize:8;\tsigned:0;\n\n\
         print fmt: \"(%lx) t=%Lu\", REC->__probe_ip, REC->t\n";
-
-    fn point(address: u64, key: KeyPlace) -> ProbePoint {
-        ProbePoint {
-            function: "runtime.mapaccess2".to_string(),
-            entry: address - 6,
-            address,
-            at_entry: false,
-            operation: Operation::Access2,
-            variant: Variant::Generic,
-            map_type: Some(0),
-            map: 1,
-            key,
-        }
-    }
 
     fn record(fields: &[u64]) -> Vec<u8> {
         let head = [0xbc, 0x06, 0, 0, 0xd2, 0x04, 0, 0];

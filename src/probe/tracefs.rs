@@ -310,21 +310,11 @@ pub(super) fn usage(sentence: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::functions::{Operation, Variant};
+    use super::super::functions::access_point;
     use super::*;
 
     fn point(key: KeyPlace) -> ProbePoint {
-        ProbePoint {
-            function: "runtime.mapaccess2".to_string(),
-            entry: 0x401000,
-            address: 0x401006,
-            at_entry: false,
-            operation: Operation::Access2,
-            variant: Variant::Generic,
-            map_type: Some(0),
-            map: 1,
-            key,
-        }
+        access_point(0x401006, key)
     }
 
     fn fetches(arch: Arch, key: Option<&KeyFilter>) -> Fetches<'_> {
