@@ -272,8 +272,9 @@ fn counted(name: &str, version: &str, goid_offset: u64, variant: &str, operation
     assert!(missing <= totals.dropped, "{version} {variant}: {missing} missing, {totals:?}");
     assert_eq!(sum(&seen) + others + totals.dropped, totals.hits);
     println!(
-        "{name} {version} {variant}: {} of {operations} seen, {} hits, {} dropped",
+        "{name} {version} {variant}: {} of {} seen, {} hits, {} dropped",
         sum(&seen),
+        sum(&own),
         totals.hits,
         totals.dropped
     );

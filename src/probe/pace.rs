@@ -119,14 +119,15 @@ impl Budget {
 
 /// CPU time that a process has used, in user code and in the kernel; `None` when it is gone.
 pub fn cpu_time(pid: u32) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    cpu_time_of(&stat, 100)
+    cpu_time_of(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn cpu_time_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+fn cpu_time_of(stat: &str) -> Option<Duration> {
+    // USER_HZ: what the kernel shows to programs is in this unit on every architecture of ours.
+    const TICKS_PER_SECOND: u64 = 100;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u64>().ok()?.checked_add(fields.next()?.parse().ok()?)?;
-    Some(Duration::from_nanos(ticks.checked_mul(1_000_000_000 / ticks_per_second)?))
+    Some(Duration::from_nanos(ticks.checked_mul(1_000_000_000 / TICKS_PER_SECOND)?))
 }
 
 #[cfg(test)]
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn cpu_time_is_read_behind_any_process_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0 99 0 0";
-        assert_eq!(cpu_time_of(stat, 100), Some(MS(2000)));
+        assert_eq!(cpu_time_of(stat), Some(MS(2000)));
         assert!(cpu_time(std::process::id()).is_some());
     }
 }
