@@ -13,6 +13,7 @@ pub mod goroutine;
 pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod probe;
 pub mod reach;
 pub mod report;
 pub mod session;
