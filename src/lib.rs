@@ -10,6 +10,7 @@ pub mod error;
 pub mod evidence;
 pub mod expression;
 pub mod goroutine;
+pub mod heap;
 pub mod layout;
 pub mod map;
 pub mod memory;

@@ -4,6 +4,7 @@ use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, Print
 use crate::error::Watch;
 use crate::evidence::join::Target;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
+use crate::heap::identify::map_at;
 use crate::memory::{DebuggerMemory, Memory};
 use crate::report::{self, Form};
 use crate::session::{MapRef, Session};
@@ -288,6 +289,12 @@ impl PySession {
     fn map_at(&self, py: Python<'_>, type_name: &str, address: u64) -> PyResult<PyMap> {
         let session = Shared(&self.session);
         Ok(PyMap(guarded(py, || Ok(MapRef { address, ty: session.get().type_named(type_name)? }))?))
+    }
+
+    /// The map whose header is at `address`, its type told by memory.
+    fn map_found_at(&self, py: Python<'_>, address: u64) -> PyResult<PyMap> {
+        let session = Shared(&self.session);
+        Ok(PyMap(guarded(py, || map_at(session.get(), address, &PyWatch::new(None)))?))
     }
 
     /// The map that the value of the type named `type_name` at `address` leads to.

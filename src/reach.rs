@@ -1,7 +1,11 @@
-//! Every map that can be reached from package variables, by typed traversal: through structs, pointers, slices,
-//! arrays, interfaces, channel buffers and the maps themselves. Breadth first, so that a map's owner path is the shortest.
+//! Every map of a process. First those that package variables lead to by typed traversal: through structs, pointers,
+//! slices, arrays, interfaces, channel buffers and the maps themselves, breadth first, so that a map's owner path is
+//! the shortest. Then those among the heap's objects that their keys' own hashes prove to be maps.
 
 use crate::error::{Quiet, Watch};
+use crate::goroutine::runtime::Runtime;
+use crate::heap::identify::{Identified, Identifier};
+use crate::heap::mark::Marker;
 use crate::map::{GoMap, Survey};
 use crate::session::{MapRef, Session};
 use crate::types::Location;
@@ -11,6 +15,7 @@ use crate::Result;
 use byteorder::{ByteOrder, LittleEndian as LE};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -29,6 +34,29 @@ pub struct Reached {
     pub count: u64,
     /// Counts over its buckets or groups.
     pub survey: Survey,
+    /// How it was found.
+    pub found: Found,
+    /// Other types that its bytes can be of as well.
+    pub or: Vec<Arc<str>>,
+}
+
+/// How a map was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A package variable or a goroutine's stack leads to it.
+    Reached,
+    /// The heap holds it, and its keys lie where their hash says; nothing is known to lead to it.
+    Candidate,
+}
+
+impl Found {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Found::Reached => "reached",
+            Found::Candidate => "candidate",
+        }
+    }
 }
 
 /// What a traversal found.
@@ -38,12 +66,18 @@ pub struct Reach {
     pub maps: Vec<Reached>,
     /// What kept the traversal from going everywhere, one sentence each.
     pub notes: Vec<String>,
+    /// Bytes of the heap's objects; `None` when its spans were not found.
+    pub heap: Option<u64>,
 }
 
 /// Objects visited at most; the set of them takes about 24 bytes each.
 const MAX_VISITED: usize = 20_000_000;
 /// Elements of one slice that are looked at.
 const MAX_ELEMENTS: u64 = 1 << 26;
+/// Goroutines of one process at most.
+const MAX_GOROUTINES: u64 = 1 << 26;
+/// Bytes of one stack at most (`maxstackceiling`, twice the default 1 GB: src/runtime/proc.go).
+const MAX_STACK: u64 = 2_000_000_000;
 /// Values nested in each other (not behind pointers) deeper than this are garbage.
 const MAX_NEST: usize = 64;
 /// Bytes of a key shown in an owner path.
@@ -93,9 +127,12 @@ pub fn reach(session: &Session, watch: &dyn Watch) -> Result<Reach> {
         queue: VecDeque::new(),
         found: Reach::default(),
         unreadable: 0,
+        addresses: FxHashSet::default(),
+        how: Found::Reached,
     };
     traversal.start();
     traversal.run()?;
+    traversal.search_heap()?;
     if traversal.unreadable > 0 {
         let sentence = format!("{} values on the way could not be read", traversal.unreadable);
         traversal.found.notes.push(sentence);
@@ -113,9 +150,13 @@ struct Traversal<'s> {
     queue: VecDeque<Work>,
     found: Reach,
     unreadable: u64,
+    /// Headers of the maps found.
+    addresses: FxHashSet<u64>,
+    /// How what is found now is found.
+    how: Found,
 }
 
-impl Traversal<'_> {
+impl<'s> Traversal<'s> {
     fn start(&mut self) {
         let variables = self.session.types.variables();
         if variables.is_empty() {
@@ -282,9 +323,68 @@ impl Traversal<'_> {
         }
     }
 
-    fn map(&mut self, target: MapRef, step: &Rc<Step>) -> Result<()> {
+    /// Adds the heap's maps that no type led to.
+    fn search_heap(&mut self) -> Result<()> {
+        let session = self.session;
+        let identifier = match Identifier::new(session) {
+            Ok(identifier) => identifier,
+            Err(error) => {
+                self.found.notes.push(format!("the heap was not searched: {error}"));
+                return Ok(());
+            }
+        };
+        self.found.heap = Some(identifier.heap().bytes());
+        let mut hidden: FxHashMap<u64, Identified> = FxHashMap::default();
+        for (done, header) in identifier.headers().enumerate() {
+            if done & 255 == 0 {
+                self.watch.tick(done as u64, 0)?;
+            }
+            if !self.addresses.contains(&header) {
+                hidden.extend(identifier.identify(header).map(|found| (header, found)));
+            }
+        }
+        let mut led: Vec<(Identified, Rc<Step>)> = Vec::new();
+        let mut marker = Marker::new(identifier.heap(), &*session.memory);
+        for (name, range) in roots(session) {
+            let mut step = None;
+            marker.mark(range, self.watch, &mut |object| {
+                let Some(found) = hidden.remove(&object) else { return };
+                let step = step.get_or_insert_with(|| Rc::new(Step { parent: None, text: name.clone() }));
+                led.push((found, step.clone()));
+            })?;
+        }
+        self.add(led)?;
+        self.how = Found::Candidate;
+        let mut rest: Vec<Identified> = hidden.into_values().collect();
+        rest.sort_by_key(|found| found.map.address);
+        let step = |found: &Identified| {
+            let text = format!("heap object {:#x}", found.map.address);
+            Rc::new(Step { parent: None, text })
+        };
+        self.add(rest.into_iter().map(|found| (step(&found), found)).map(|(step, found)| (found, step)).collect())
+    }
+
+    /// Adds maps whose type memory told. Those of one possible type come first: they tell the types of others.
+    fn add(&mut self, mut maps: Vec<(Identified, Rc<Step>)>) -> Result<()> {
+        maps.sort_by_key(|(found, _)| !found.or.is_empty());
+        for (found, step) in maps {
+            if found.or.is_empty() {
+                self.queue.push_back(Work::Map(found.map, step));
+                self.run()?;
+            } else if !self.addresses.contains(&found.map.address) {
+                self.note_map(found.map, &step, found.or)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes one map; `None` when it is known already, or no map.
+    fn note_map(&mut self, target: MapRef, step: &Rc<Step>, or: Vec<Arc<str>>) -> Result<Option<GoMap<'s>>> {
         // Garbage that is no sound map is not one; a variable that was overwritten is told by `check`.
-        let Ok(map) = self.session.open(target) else { return Ok(()) };
+        let Ok(map) = self.session.open(target) else { return Ok(None) };
+        if !self.addresses.insert(target.address) {
+            return Ok(None);
+        }
         let survey = map.survey(self.watch)?;
         self.found.maps.push(Reached {
             path: step.path(),
@@ -293,7 +393,14 @@ impl Traversal<'_> {
             layout: map.layout(),
             count: map.count(),
             survey,
+            found: self.how,
+            or,
         });
+        Ok(Some(map))
+    }
+
+    fn map(&mut self, target: MapRef, step: &Rc<Step>) -> Result<()> {
+        let Some(map) = self.note_map(target, step, Vec::new())? else { return Ok(()) };
         let (keys, elems) = (self.leads(map.key.id), self.leads(map.elem.id));
         if keys || elems {
             self.entries(&map, step, keys, elems)?;
@@ -329,4 +436,38 @@ impl Traversal<'_> {
             _ => "…".into(),
         }
     }
+}
+
+/// Ranges of memory whose words may be pointers, with what they are called: variables, then stacks.
+fn roots(session: &Session) -> Vec<(String, Range<u64>)> {
+    let mut roots: Vec<(String, Range<u64>)> = Vec::new();
+    for (name, Location { address, ty }) in session.types.variables() {
+        let Ok(ty) = session.types.load(ty) else { continue };
+        // Untyped words on the way cannot be named.
+        roots.push((format!("{name}→…"), address..address.saturating_add(ty.size)));
+    }
+    for module in session.types.modules() {
+        for range in [&module.data.data, &module.data.bss] {
+            roots.push((format!("variables at {:#x}", range.start), range.clone()));
+        }
+    }
+    roots.extend(stacks(session).unwrap_or_default());
+    roots
+}
+
+/// The stacks of all goroutines; only known with DWARF.
+fn stacks(session: &Session) -> Result<Vec<(String, Range<u64>)>> {
+    let runtime = Runtime::of(session)?;
+    let (list, count) = runtime.allgs;
+    let memory = &*session.memory;
+    let mut stacks = Vec::new();
+    for at in 0..count.min(MAX_GOROUTINES) {
+        let Ok(g) = memory.u64(list.wrapping_add(8 * at)) else { break };
+        let word = |offset: usize| memory.u64(g.wrapping_add(offset as u64)).unwrap_or(0);
+        let (low, high) = (word(runtime.g.stack_lo), word(runtime.g.stack_hi));
+        if low < high && high - low <= MAX_STACK {
+            stacks.push((format!("stack of goroutine {}", word(runtime.g.goid)), low..high));
+        }
+    }
+    Ok(stacks)
 }

@@ -40,7 +40,7 @@ REFUSED = {
     "main.Nothing": "has no package variable main.Nothing",
     "main.Sound.field": "map[int64]int64 has no fields",
     "main.": "no package variable",
-    "0x10": "an address needs its type",
+    "0x10": "no map was recognised at 0x10",
     "''": "no package variable",
 }
 

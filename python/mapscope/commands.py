@@ -156,7 +156,11 @@ def find_map(front, args):
             raise UsageError("--type goes with an address such as 0xc000012345, not with %r" % expression) from None
         found = front.session().map_at(type_name, address)
     elif expression[:2].lower() == "0x" or expression.isdigit():
-        raise UsageError("an address needs its type: add --type 'map[string]int', as Go spells it")
+        try:
+            address = int(expression, 0)
+        except ValueError:
+            raise UsageError("%r is not an address" % expression) from None
+        found = front.session().map_found_at(address)
     else:
         found = front.locate(expression)
     front.last = found
@@ -410,7 +414,7 @@ Exit status of the command-line form: 1 when something is wrong.
 examples:
   gomap check main.cache
   gomap check --all""", _check_options, _run_check, takes_map=False),
-    Verb("list", "List every map that package variables lead to, with its owner path, entries and bytes.", """\
+    Verb("list", "List every map of the process, with its owner path, entries and bytes.", """\
 examples:
   gomap list
   gomap list --type main.Session --sort count

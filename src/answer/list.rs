@@ -2,7 +2,7 @@
 
 use super::{line, write_error};
 use crate::error::Watch;
-use crate::reach::{reach, Reached};
+use crate::reach::{reach, Found, Reached};
 use crate::session::Session;
 use crate::Result;
 use serde_json::json;
@@ -44,18 +44,26 @@ pub fn list(session: &Session, options: &ListOptions, watch: &dyn Watch, out: &m
     notes.extend_from_slice(&session.notes);
     if options.json {
         let documents: Vec<_> = maps[..shown].iter().map(|map| document(map)).collect();
-        let summary = json!({"maps": maps.len(), "entries": entries, "bytes": bytes});
+        let mut summary = json!({"maps": maps.len(), "entries": entries, "bytes": bytes});
+        if let Some(heap) = found.heap {
+            summary["heap_bytes"] = heap.into();
+        }
         return line(out, &json!({"maps": documents, "summary": summary, "notes": notes}));
     }
     let mut text = format!("{:>12} {:>10} {:>5}  {}\n", "bytes", "entries", "load", "map");
     for map in &maps[..shown] {
         let load = load(map).map_or("-".into(), |load| format!("{load:.2}"));
-        text += &format!("{:>12} {:>10} {load:>5}  {} {}\n", map.survey.bytes, map.count, map.path, map.type_name);
+        let (bytes, count) = (map.survey.bytes, map.count);
+        text += &format!("{bytes:>12} {count:>10} {load:>5}  {} {}{}\n", map.path, map.type_name, doubt(map));
     }
     if shown < maps.len() {
         text += &format!("  … {} more; --limit 0 shows all\n", maps.len() - shown);
     }
-    text += &format!("{} maps, {entries} entries, {bytes} bytes of headers, buckets and indirect values\n", maps.len());
+    text += &format!("{} maps, {entries} entries, {bytes} bytes of headers, buckets and indirect values", maps.len());
+    text += &match found.heap.filter(|&heap| heap > 0) {
+        Some(heap) => format!(", {:.1} % of the heap's {heap}\n", 100.0 * bytes as f64 / heap as f64),
+        None => "\n".into(),
+    };
     let mut wasteful: Vec<_> = maps.iter().filter(|map| is_wasteful(map)).collect();
     wasteful.truncate(10);
     if !wasteful.is_empty() {
@@ -68,6 +76,16 @@ pub fn list(session: &Session, options: &ListOptions, watch: &dyn Watch, out: &m
         text += &format!("note: {note}\n");
     }
     out.write_all(text.as_bytes()).map_err(write_error)
+}
+
+/// What else the map could be, in words.
+fn doubt(map: &Reached) -> String {
+    let found = if map.found == Found::Candidate { " (candidate)" } else { "" };
+    match map.or.as_slice() {
+        [] => found.into(),
+        [only] => format!(" or {only}{found}"),
+        [first, rest @ ..] => format!(" or {first} or {} more types{found}", rest.len()),
+    }
 }
 
 /// Share of the allocated slots that are live.
@@ -87,8 +105,11 @@ fn document(map: &Reached) -> serde_json::Value {
         "layout": map.layout,
         "count": map.count,
         "bytes": map.survey.bytes,
-        "found": "reached",
+        "found": map.found.name(),
     });
+    if !map.or.is_empty() {
+        document["or"] = map.or.iter().map(|name| name.to_string()).collect();
+    }
     if let Some(load) = load(map) {
         document["load"] = load.into();
     }

@@ -3,7 +3,7 @@
 pub mod code;
 pub mod holders;
 pub mod leaks;
-mod runtime;
+pub mod runtime;
 mod semaphores;
 mod stack;
 mod wait;

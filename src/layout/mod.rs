@@ -2,6 +2,7 @@
 //! Data, not logic; each with the source file and versions it was read from.
 
 pub mod goroutine;
+pub mod heap;
 pub mod moduledata;
 pub mod pclntab;
 

@@ -1,0 +1,232 @@
+//! Which map type fits a header in memory: the sizes of its buckets or groups agree with the objects that hold them,
+//! and its keys lie where their own hash says.
+
+use super::Heap;
+use crate::error::{Quiet, Watch};
+use crate::layout::{hmap, swiss};
+use crate::map::keys::Keys;
+use crate::map::lookup::Hasher;
+use crate::map::swiss::Table;
+use crate::map::GoMap;
+use crate::memory::Memory;
+use crate::session::{MapRef, Session};
+use crate::types::{Kind, MapLayout, TypeId, TypeSource};
+use crate::reach::reach;
+use crate::{Error, Result};
+use byteorder::{ByteOrder, LittleEndian as LE};
+use std::sync::{Arc, OnceLock};
+
+/// Size of a map header, classic and Swiss, and of the objects that hold one.
+pub const HEADER: u64 = hmap::SIZE as u64;
+/// Keys of a map that have to lie where their hash says.
+const KEYS: usize = 8;
+
+/// A map type that may be that of a header.
+#[derive(Debug)]
+struct Fit {
+    ty: TypeId,
+    name: Arc<str>,
+    /// Address of the descriptor of its bucket or group type.
+    slots: u64,
+}
+
+/// Map types with the same slots and the same hash function: a header's bytes fit all of them or none.
+#[derive(Debug)]
+struct Family {
+    layout: MapLayout,
+    closure: u64,
+    /// Whether slots hold pointers.
+    pointers: bool,
+    types: Vec<Fit>,
+    hasher: OnceLock<Hasher>,
+}
+
+/// A header's type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identified {
+    /// The header, with the type that fits.
+    pub map: MapRef,
+    /// Names of other types that the same bytes can be a map of.
+    pub or: Vec<Arc<str>>,
+}
+
+/// The map types of a program, and its heap.
+pub struct Identifier<'s> {
+    session: &'s Session,
+    heap: Heap,
+    families: Vec<Family>,
+    classic: bool,
+}
+
+/// Where a map's first buckets or groups are, how many, and whether more may follow in the same object.
+struct Cells {
+    address: u64,
+    count: u64,
+    spare: u64,
+}
+
+impl<'s> Identifier<'s> {
+    /// Reads the heap and the map types.
+    pub fn new(session: &'s Session) -> Result<Identifier<'s>> {
+        let heap = Heap::of(session)?;
+        let descriptors = session.types.descriptors()?;
+        let mut families: Vec<Family> = Vec::new();
+        let mut addresses: Vec<u64> = session.types.type_index()?.addresses().collect();
+        addresses.sort_unstable();
+        for address in addresses {
+            let Ok(descriptor) = descriptors.descriptor(address) else { continue };
+            if descriptor.kind != Kind::Map {
+                continue;
+            }
+            let Ok(map) = descriptors.map(address) else { continue };
+            let (Ok(ty), Ok(slots)) = (session.types.by_descriptor(address), descriptors.descriptor(map.slots)) else {
+                continue;
+            };
+            let Ok(name) = session.types.load(ty).map(|ty| ty.name.clone()) else { continue };
+            let pointers = slots.pointer_bytes > 0;
+            let fit = Fit { ty, name, slots: map.slots };
+            let same = |family: &&mut Family| {
+                family.closure == map.hasher && family.layout == map.layout && family.pointers == pointers
+            };
+            match families.iter_mut().find(same) {
+                Some(family) if family.types.iter().any(|known| known.name == fit.name && known.slots == fit.slots) => {}
+                Some(family) => family.types.push(fit),
+                None => families.push(Family {
+                    layout: map.layout,
+                    closure: map.hasher,
+                    pointers,
+                    types: vec![fit],
+                    hasher: OnceLock::new(),
+                }),
+            }
+        }
+        let classic = families.iter().any(|family| matches!(family.layout, MapLayout::Classic(_)));
+        Ok(Identifier { session, heap, families, classic })
+    }
+
+    /// The heap.
+    pub fn heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    /// Addresses of the allocated objects that may be map headers.
+    pub fn headers(&self) -> impl Iterator<Item = u64> + '_ {
+        let spans = self.heap.spans().iter().filter(|span| span.elem_size == HEADER && !span.no_scan);
+        spans.flat_map(|span| {
+            let allocated = span.allocated(&*self.session.memory);
+            allocated.into_iter().map(|index| span.base + index * span.elem_size)
+        })
+    }
+
+    /// The type of the map whose header is at `address`; `None` when it is no header of a map with entries.
+    pub fn identify(&self, address: u64) -> Option<Identified> {
+        let memory = &*self.session.memory;
+        let cells = if self.classic { classic_cells(memory, address) } else { swiss_cells(memory, address) }?;
+        let object = self.heap.object(cells.address)?;
+        let head = self.heap.type_word(object.span);
+        if object.base.checked_add(head)? != cells.address {
+            return None;
+        }
+        let room = object.span.elem_size - head;
+        let noted = self.heap.noted_type(memory, &object);
+        let mut fits: Vec<(&Fit, bool)> = Vec::new();
+        for family in self.families.iter().filter(|family| family.pointers != object.span.no_scan) {
+            // Size classes waste less than a third of an object.
+            let least = cells.count.saturating_mul(size(&family.layout));
+            let most = cells.count.saturating_add(cells.spare).saturating_mul(size(&family.layout));
+            if least > room || most.saturating_mul(3) < room.saturating_mul(2) {
+                continue;
+            }
+            let of_noted = |fit: &&Fit| noted.is_none_or(|noted| fit.slots == noted);
+            let types: Vec<&Fit> = family.types.iter().filter(of_noted).collect();
+            let Some(first) = types.first() else { continue };
+            if self.keys_agree(family, MapRef { address, ty: first.ty }) {
+                fits.extend(types.into_iter().map(|fit| (fit, noted.is_some())));
+            }
+        }
+        let ((first, _), rest) = fits.split_first()?;
+        let map = MapRef { address, ty: first.ty };
+        Some(Identified { map, or: rest.iter().map(|(fit, _)| fit.name.clone()).collect() })
+    }
+
+    /// Whether the map is sound under a family's types, and its first keys are found by their hash.
+    fn keys_agree(&self, family: &Family, target: MapRef) -> bool {
+        let Ok(map) = self.session.open(target) else { return false };
+        let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
+        matches!(hasher, Hasher::Known { .. }) && self.sample(&map, hasher).is_ok_and(|(found, lost)| found > 0 && !lost)
+    }
+
+    /// How many of the first keys were found, and whether one was not.
+    fn sample(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<(usize, bool)> {
+        let keys = Keys::new(&*self.session.memory, &self.session.types);
+        let (mut found, mut lost) = (0, false);
+        map.each(&Quiet, &mut |entry| {
+            let Ok(key) = entry.key else {
+                lost = true;
+                return Ok(false);
+            };
+            let place = map.look_up(hasher, &keys, key, &Quiet)?.found;
+            lost |= place.is_none_or(|place| place.key_address != entry.key_address);
+            found += 1;
+            Ok(found < KEYS && !lost)
+        })?;
+        Ok((found, lost))
+    }
+}
+
+fn size(layout: &MapLayout) -> u64 {
+    match layout {
+        MapLayout::Classic(layout) => layout.bucket_size,
+        MapLayout::Swiss(layout) => layout.group_size,
+    }
+}
+
+/// The buckets of a classic map with entries; arrays of 16 and more have overflow buckets behind them
+/// (`makeBucketArray`, src/runtime/map.go).
+fn classic_cells(memory: &dyn Memory, address: u64) -> Option<Cells> {
+    let bytes = memory.array::<{ hmap::SIZE }>(address).ok()?;
+    let (count, flags, b) = (LE::read_u64(&bytes[hmap::COUNT..]), bytes[hmap::FLAGS], bytes[hmap::B]);
+    let buckets = LE::read_u64(&bytes[hmap::BUCKETS..]);
+    let plausible = count > 0 && flags < 16 && b < 40 && buckets != 0 && buckets.is_multiple_of(8);
+    let cells = 1u64.checked_shl(b.into())?;
+    plausible.then_some(Cells { address: buckets, count: cells, spare: if b >= 4 { cells / 16 } else { 0 } })
+}
+
+/// The first groups of a Swiss map with entries.
+fn swiss_cells(memory: &dyn Memory, address: u64) -> Option<Cells> {
+    let bytes = memory.array::<{ swiss::SIZE }>(address).ok()?;
+    let word = |at: usize| LE::read_u64(&bytes[at..]);
+    let (used, dir, dir_len) = (word(swiss::USED), word(swiss::DIR_PTR), word(swiss::DIR_LEN));
+    if used == 0 || dir == 0 || !dir.is_multiple_of(8) || bytes[swiss::WRITING] > 1 {
+        return None;
+    }
+    if dir_len == 0 {
+        return (used <= 8).then_some(Cells { address: dir, count: 1, spare: 0 });
+    }
+    if 1u64.checked_shl(bytes[swiss::GLOBAL_DEPTH].into()) != Some(dir_len) {
+        return None;
+    }
+    let table = Table::read(memory, memory.u64(dir).ok()?).ok()?;
+    Some(Cells { address: table.groups, count: table.group_count(), spare: 0 })
+}
+
+/// The map whose header is at `address`, its type told by memory: what typed traversal leads there, else what fits.
+pub fn map_at(session: &Session, address: u64, watch: &dyn Watch) -> Result<MapRef> {
+    let unknown = |why: String| Err(Error::Usage(format!("{why}; say its type with --type, e.g. 'map[string]int'")));
+    let identified = Identifier::new(session).ok().and_then(|identifier| identifier.identify(address));
+    if let Some(found) = identified.as_ref().filter(|found| found.or.is_empty()) {
+        return Ok(found.map);
+    }
+    let led = reach(session, watch)?.maps.into_iter().find(|map| map.map.address == address);
+    if let Some(map) = led.as_ref().filter(|map| map.or.is_empty()) {
+        return Ok(map.map);
+    }
+    match identified {
+        None => unknown(format!("no map was recognised at {address:#x}")),
+        Some(found) => {
+            let first = session.types.load(found.map.ty)?.name.to_string();
+            let names = found.or.iter().fold(first, |names, name| format!("{names}, {name}"));
+            unknown(format!("the map at {address:#x} fits several types ({names})"))
+        }
+    }
+}
