@@ -43,7 +43,7 @@ pub struct Reached {
 /// How a map was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// A package variable or a goroutine's stack leads to it.
+    /// A package variable, a goroutine's stack or a finalizer leads to it.
     Reached,
     /// The heap holds it, and its keys lie where their hash says; nothing is known to lead to it.
     Candidate,
@@ -345,7 +345,9 @@ impl<'s> Traversal<'s> {
         }
         let mut led: Vec<(Identified, Rc<Step>)> = Vec::new();
         let mut marker = Marker::new(identifier.heap(), &*session.memory);
-        for (name, range) in roots(session) {
+        let specials = identifier.heap().spans().iter().flat_map(|span| span.specials(&*session.memory));
+        let specials = specials.map(|range| (format!("finalizer at {:#x}", range.start), range));
+        for (name, range) in roots(session).into_iter().chain(specials) {
             let mut step = None;
             marker.mark(range, self.watch, &mut |object| {
                 let Some(found) = hidden.remove(&object) else { return };

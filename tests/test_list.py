@@ -42,3 +42,29 @@ def test_all_maps_are_sound_and_every_key_is_where_its_hash_says(version, varian
         assert [r["map"]["count"] for r in reports] == [t["len"] for t in truth]
     assert not [r for r in reports if "unchecked" in r or any(f["severity"] != "info" for f in r["findings"])]
     assert sum(r["keys_checked"] for r in reports) > 100
+
+
+@pytest.mark.parametrize("version", ("1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3"))
+@pytest.mark.parametrize("variant", ("default", "stripped"))
+def test_maps_in_all_places_are_found_and_true(version, variant):
+    """Structs, slices, arrays, lists, interfaces, channels, closures, maps, stacks, sync.Map, finalizers."""
+    dump = build.dump("everywhere", version, variant)
+    answer = cli("--core", dump.exe, dump.core, "list", "--json")
+    [document] = documents(answer.stdout)
+    truth = build.read_truth(dump.truth)
+    found = {m["address"]: m for m in document["maps"]}
+    hits = [(t, found[t["address"]]) for t in truth if t["address"] in found]
+    counted = [m for _, m in hits if variant != "default" or m["found"] == "reached"]
+    assert len(truth) > 2000 and len(counted) >= (0.99 if variant == "default" else 0.95) * len(truth)
+    # Maps whose bytes fit several types are listed with all of them, the true one among them.
+    types = lambda m: {type_name(name) for name in (m["type"], *m.get("or", ()))}  # noqa: E731
+    assert not [(t, m) for t, m in hits if m["count"] != t["len"] or type_name(t["type"]) not in types(m)]
+
+
+@pytest.mark.parametrize("version", ("1.23.9", "1.27.3"))
+def test_an_address_needs_no_type_where_memory_tells_it(version):
+    dump = build.dump("everywhere", version, "stripped")
+    truth = next(t for t in build.read_truth(dump.truth) if t["type"] == "map[uint32][]uint8")
+    answer = cli("--core", dump.exe, dump.core, "print", truth["address"], "--json", "--limit", "0")
+    [document] = documents(answer.stdout)
+    assert (type_name(document["map"]["type"]), document["shown"]) == (truth["type"], truth["len"])

@@ -9,9 +9,9 @@ use crate::map::lookup::Hasher;
 use crate::map::swiss::Table;
 use crate::map::GoMap;
 use crate::memory::Memory;
+use crate::reach::reach;
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, MapLayout, TypeId, TypeSource};
-use crate::reach::reach;
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
 use std::sync::{Arc, OnceLock};
@@ -89,7 +89,8 @@ impl<'s> Identifier<'s> {
                 family.closure == map.hasher && family.layout == map.layout && family.pointers == pointers
             };
             match families.iter_mut().find(same) {
-                Some(family) if family.types.iter().any(|known| known.name == fit.name && known.slots == fit.slots) => {}
+                Some(family) if family.types.iter().any(|known| known.name == fit.name && known.slots == fit.slots) => {
+                }
                 Some(family) => family.types.push(fit),
                 None => families.push(Family {
                     layout: map.layout,
@@ -153,7 +154,8 @@ impl<'s> Identifier<'s> {
     fn keys_agree(&self, family: &Family, target: MapRef) -> bool {
         let Ok(map) = self.session.open(target) else { return false };
         let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
-        matches!(hasher, Hasher::Known { .. }) && self.sample(&map, hasher).is_ok_and(|(found, lost)| found > 0 && !lost)
+        matches!(hasher, Hasher::Known { .. })
+            && self.sample(&map, hasher).is_ok_and(|(found, lost)| found > 0 && !lost)
     }
 
     /// How many of the first keys were found, and whether one was not.

@@ -9,6 +9,7 @@ use crate::session::Session;
 use crate::types::TypeSource;
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
+use std::ops::Range;
 
 /// A span that holds heap objects, all of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub struct Span {
     /// Objects below this index are allocated; the others are if their bit is set.
     free_index: u64,
     alloc_bits: u64,
+    specials: u64,
     /// Objects in the spans before it.
     before: u64,
 }
@@ -75,7 +77,9 @@ impl Heap {
         let mut spans = Vec::new();
         for at in 0..count {
             let Ok(address) = memory.u64(list.wrapping_add(8 * at)) else { continue };
-            spans.extend(read(memory, address, &layout).and_then(|(state, span)| (state == layout::IN_USE).then_some(span)));
+            spans.extend(
+                read(memory, address, &layout).and_then(|(state, span)| (state == layout::IN_USE).then_some(span)),
+            );
         }
         spans.sort_unstable_by_key(|span| span.base);
         let mut before = 0u64;
@@ -142,6 +146,18 @@ impl Object<'_> {
 }
 
 impl Span {
+    /// Where the finalizers and other specials of its objects are; they lie outside of the heap.
+    pub fn specials(&self, memory: &dyn Memory) -> Vec<Range<u64>> {
+        let mut specials = Vec::new();
+        let mut next = self.specials;
+        // An object has a handful of them at most; a circle ends here too.
+        while next != 0 && (specials.len() as u64) < self.count.saturating_mul(8) {
+            specials.push(next..next.saturating_add(layout::SPECIAL));
+            next = memory.u64(next).unwrap_or(0);
+        }
+        specials
+    }
+
     /// Indices of the allocated objects.
     pub fn allocated(&self, memory: &dyn Memory) -> Vec<u64> {
         let bits = memory.bytes(self.alloc_bits, self.count.div_ceil(8) as usize).unwrap_or_default();
@@ -167,6 +183,7 @@ fn declared_layout(session: &Session) -> Option<SpanLayout> {
         class: at("spanclass")?,
         state: at("state")?,
         elem_size: at("elemsize")?,
+        specials: at("specials")?,
         large_type: at("largeType"),
     })
 }
@@ -245,6 +262,7 @@ fn read(memory: &dyn Memory, address: u64, at: &SpanLayout) -> Option<(u8, Span)
             large_type: at.large_type.filter(|_| class >> 1 == 0).and_then(word),
             free_index,
             alloc_bits: word(at.alloc_bits).unwrap_or(0),
+            specials: word(at.specials).unwrap_or(0),
             before: 0,
         };
         (state, span)

@@ -24,9 +24,14 @@ pub struct SpanLayout {
     pub class: usize,
     pub state: usize,
     pub elem_size: usize,
+    /// List of finalizers and the like.
+    pub specials: usize,
     /// `largeType`, from Go 1.22.
     pub large_type: Option<usize>,
 }
+
+/// Bytes of the largest special; the first word of each is the next (`special`, `specialfinalizer`).
+pub const SPECIAL: u64 = 48;
 
 /// Bytes of `mspan` that are read.
 pub const SIZE: usize = 160;
@@ -43,12 +48,13 @@ pub fn span(go: (u32, u32)) -> SpanLayout {
         class: 98,
         state: 99,
         elem_size: 104,
+        specials: 128,
         large_type: None,
     };
     match go {
         (1, ..=20) => common,
         // `pinnerBits` came before `sweepgen`.
-        (1, 21) => SpanLayout { class: 106, state: 107, elem_size: 112, ..common },
+        (1, 21) => SpanLayout { class: 106, state: 107, elem_size: 112, specials: 136, ..common },
         _ => SpanLayout { count: 50, short: true, alloc_bits: 64, large_type: Some(152), ..common },
     }
 }
