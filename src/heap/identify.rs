@@ -1,9 +1,10 @@
 //! Which map type fits a header in memory: the sizes of its buckets or groups agree with the objects that hold them,
-//! and its keys lie where their own hash says.
+//! all its keys lie where their own hash says, and its values are such as the types allow.
 
 use super::Heap;
 use crate::error::{Quiet, Watch};
 use crate::layout::{hmap, swiss};
+use crate::map::check::check;
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{h2, Hasher};
 use crate::map::swiss::Table;
@@ -11,15 +12,21 @@ use crate::map::GoMap;
 use crate::memory::Memory;
 use crate::reach::reach;
 use crate::session::{MapRef, Session};
-use crate::types::{Kind, MapLayout, TypeId, TypeSource};
+use crate::types::{GoType, Kind, MapLayout, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
 use std::sync::{Arc, OnceLock};
 
 /// Size of a map header, classic and Swiss, and of the objects that hold one.
 pub const HEADER: u64 = hmap::SIZE as u64;
-/// Keys of a map that have to lie where their hash says.
+/// Entries of a map that are looked at one by one; `check` looks at all.
 const KEYS: usize = 8;
+/// Bytes of a string and elements of a slice that no process has.
+const MAX_LENGTH: u64 = 1 << 44;
+/// Elements of an array that are looked at.
+const ELEMENTS: u64 = 64;
+/// Values nested in each other (not behind pointers) that are looked at.
+const MAX_NEST: usize = 16;
 
 /// A map type that may be that of a header.
 #[derive(Debug)]
@@ -141,7 +148,7 @@ impl<'s> Identifier<'s> {
             let of_noted = |fit: &&Fit| noted.is_none_or(|noted| fit.slots == noted);
             let types: Vec<&Fit> = family.types.iter().filter(of_noted).collect();
             let Some(first) = types.first() else { continue };
-            if self.keys_agree(family, MapRef { address, ty: first.ty }) {
+            if self.is_sound(family, MapRef { address, ty: first.ty }) {
                 fits.extend(types.into_iter().map(|fit| (fit, noted.is_some())));
             }
         }
@@ -150,33 +157,70 @@ impl<'s> Identifier<'s> {
         Some(Identified { map, or: rest.iter().map(|(fit, _)| fit.name.clone()).collect() })
     }
 
-    /// Whether the map is sound under a family's types, and its first keys are found by their hash.
-    fn keys_agree(&self, family: &Family, target: MapRef) -> bool {
+    /// Whether the map is sound under a family's types: every key found by its hash, every value one of its type.
+    fn is_sound(&self, family: &Family, target: MapRef) -> bool {
         let Ok(map) = self.session.open(target) else { return false };
         let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
         matches!(hasher, Hasher::Known { .. })
-            && self.sample(&map, hasher).is_ok_and(|(found, lost)| found > 0 && !lost)
+            && self.first_entries_agree(&map, hasher).unwrap_or(false)
+            && check(&map, hasher, None, &Quiet)
+                .is_ok_and(|report| report.keys > 0 && report.is_sound() && report.unchecked.is_none())
     }
 
-    /// How many of the first keys were found, and whether one was not.
-    fn sample(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<(usize, bool)> {
+    /// Whether the first keys are found by their hash, and the first values can be ones of their types.
+    fn first_entries_agree(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<bool> {
         let keys = Keys::new(&*self.session.memory, &self.session.types);
-        let (mut found, mut lost) = (0, false);
+        let (mut found, mut agree) = (0, true);
         map.each(&Quiet, &mut |entry| {
-            let Ok(key) = entry.key else {
-                lost = true;
+            let (Ok(key), Ok(elem)) = (&entry.key, &entry.elem) else {
+                agree = false;
                 return Ok(false);
             };
             let lookup = map.look_up(hasher, &keys, key, &Quiet)?;
-            lost |= lookup.found.is_none_or(|place| place.key_address != entry.key_address);
+            // A NaN lies anywhere.
+            if let Some(KeyHash::Known(_)) = lookup.hash {
+                found += 1;
+                agree &= lookup.found.is_some_and(|place| place.key_address == entry.key_address);
+            }
             // In a small Swiss map the runtime compares some keys without a look at their control bytes.
             if let (false, Some(KeyHash::Known(hash))) = (self.classic, lookup.hash) {
-                lost |= lookup.path.last().is_none_or(|step| step.control != h2(hash));
+                agree &= lookup.path.last().is_some_and(|step| step.control == h2(hash));
             }
-            found += 1;
-            Ok(found < KEYS && !lost)
+            agree &= self.is_value(&map.key, key, MAX_NEST) && self.is_value(&map.elem, elem, MAX_NEST);
+            Ok(found < KEYS && agree)
         })?;
-        Ok((found, lost))
+        Ok(agree && found > 0)
+    }
+
+    /// Whether these bytes can be a value of this type, by what its pointers lead to.
+    fn is_value(&self, ty: &GoType, bytes: &[u8], nest: usize) -> bool {
+        let word = |at: usize| bytes.get(at..at + 8).map_or(0, LE::read_u64);
+        let leads = |address: u64| address == 0 || self.session.memory.u8(address).is_ok();
+        let Some(nest) = nest.checked_sub(1) else { return true };
+        let part = |offset: u64, id: TypeId| {
+            let Ok(inner) = self.session.types.load(id) else { return true };
+            let start = offset as usize;
+            bytes
+                .get(start..start.saturating_add(inner.size as usize))
+                .is_none_or(|part| self.is_value(&inner, part, nest))
+        };
+        match &ty.shape {
+            _ if ty.kind == Kind::Bool => bytes.first().is_none_or(|&byte| byte < 2),
+            _ if ty.kind == Kind::String => word(8) == 0 || (word(0) != 0 && word(8) < MAX_LENGTH && leads(word(0))),
+            Shape::Slice(_) => word(8) <= word(16) && word(16) < MAX_LENGTH && leads(word(0)),
+            Shape::Interface { methods } => {
+                let at = if *methods { word(0).wrapping_add(8) } else { word(0) };
+                let descriptor = if *methods { self.session.memory.u64(at).unwrap_or(0) } else { at };
+                word(0) == 0 || self.session.types.by_descriptor(descriptor).is_ok()
+            }
+            Shape::Pointer(_) | Shape::Map(_) | Shape::Chan(_) | Shape::Func => leads(word(0)),
+            Shape::Struct(fields) => fields.iter().all(|field| part(field.offset, field.ty)),
+            Shape::Array { elem, len } => {
+                let Ok(inner) = self.session.types.load(*elem) else { return true };
+                (0..(*len).min(ELEMENTS)).all(|index| part(index.saturating_mul(inner.size), *elem))
+            }
+            _ => true,
+        }
     }
 }
 
