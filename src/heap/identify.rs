@@ -9,7 +9,7 @@ use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{h2, Hasher};
 use crate::map::swiss::Table;
 use crate::map::GoMap;
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryError};
 use crate::reach::reach;
 use crate::session::{MapRef, Session};
 use crate::types::{GoType, Kind, MapLayout, Shape, TypeId, TypeSource};
@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 /// Size of a map header, classic and Swiss, and of the objects that hold one.
 pub const HEADER: u64 = hmap::SIZE as u64;
 /// Entries of a map that are looked at one by one; `check` looks at all.
-const KEYS: usize = 8;
+const ENTRIES: usize = 8;
 /// Bytes of a string and elements of a slice that no process has.
 const MAX_LENGTH: u64 = 1 << 44;
 /// Elements of an array that are looked at.
@@ -137,7 +137,7 @@ impl<'s> Identifier<'s> {
         }
         let room = object.span.elem_size - head;
         let noted = self.heap.noted_type(memory, &object);
-        let mut fits: Vec<(&Fit, bool)> = Vec::new();
+        let mut fits: Vec<&Fit> = Vec::new();
         for family in self.families.iter().filter(|family| family.pointers != object.span.no_scan) {
             // Size classes waste less than a third of an object.
             let least = cells.count.saturating_mul(size(&family.layout));
@@ -149,47 +149,59 @@ impl<'s> Identifier<'s> {
             let types: Vec<&Fit> = family.types.iter().filter(of_noted).collect();
             let Some(first) = types.first() else { continue };
             if self.is_sound(family, MapRef { address, ty: first.ty }) {
-                fits.extend(types.into_iter().map(|fit| (fit, noted.is_some())));
+                let of_its_type = |fit: &&Fit| self.values_agree(MapRef { address, ty: fit.ty });
+                fits.extend(types.into_iter().filter(of_its_type));
             }
         }
-        let ((first, _), rest) = fits.split_first()?;
+        let (first, rest) = fits.split_first()?;
         let map = MapRef { address, ty: first.ty };
-        Some(Identified { map, or: rest.iter().map(|(fit, _)| fit.name.clone()).collect() })
+        Some(Identified { map, or: rest.iter().map(|fit| fit.name.clone()).collect() })
     }
 
-    /// Whether the map is sound under a family's types: every key found by its hash, every value one of its type.
+    /// Whether the map is sound under a family's types, every key found by its hash.
     fn is_sound(&self, family: &Family, target: MapRef) -> bool {
         let Ok(map) = self.session.open(target) else { return false };
         let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
         matches!(hasher, Hasher::Known { .. })
-            && self.first_entries_agree(&map, hasher).unwrap_or(false)
+            && self.first_keys_agree(&map, hasher).unwrap_or(false)
             && check(&map, hasher, None, &Quiet)
                 .is_ok_and(|report| report.keys > 0 && report.is_sound() && report.unchecked.is_none())
     }
 
-    /// Whether the first keys are found by their hash, and the first values can be ones of their types.
-    fn first_entries_agree(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<bool> {
+    /// Whether the first keys are found by their hash; a NaN lies anywhere.
+    fn first_keys_agree(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<bool> {
         let keys = Keys::new(&*self.session.memory, &self.session.types);
         let (mut found, mut agree) = (0, true);
         map.each(&Quiet, &mut |entry| {
-            let (Ok(key), Ok(elem)) = (&entry.key, &entry.elem) else {
+            let Ok(key) = entry.key else {
                 agree = false;
                 return Ok(false);
             };
             let lookup = map.look_up(hasher, &keys, key, &Quiet)?;
-            // A NaN lies anywhere.
-            if let Some(KeyHash::Known(_)) = lookup.hash {
+            if let Some(KeyHash::Known(hash)) = lookup.hash {
                 found += 1;
                 agree &= lookup.found.is_some_and(|place| place.key_address == entry.key_address);
+                // In a small Swiss map the runtime compares some keys without a look at their control bytes.
+                agree &= self.classic || lookup.path.last().is_some_and(|step| step.control == h2(hash));
             }
-            // In a small Swiss map the runtime compares some keys without a look at their control bytes.
-            if let (false, Some(KeyHash::Known(hash))) = (self.classic, lookup.hash) {
-                agree &= lookup.path.last().is_some_and(|step| step.control == h2(hash));
-            }
-            agree &= self.is_value(&map.key, key, MAX_NEST) && self.is_value(&map.elem, elem, MAX_NEST);
-            Ok(found < KEYS && agree)
+            Ok(found < ENTRIES && agree)
         })?;
         Ok(agree && found > 0)
+    }
+
+    /// Whether the first keys and values can be ones of the map's type.
+    fn values_agree(&self, target: MapRef) -> bool {
+        let Ok(map) = self.session.open(target) else { return false };
+        let (mut seen, mut agree) = (0, true);
+        let walked = map.each(&Quiet, &mut |entry| {
+            let is_value = |ty: &GoType, bytes: &std::result::Result<&[u8], MemoryError>| {
+                bytes.as_ref().is_ok_and(|bytes| self.is_value(ty, bytes, MAX_NEST))
+            };
+            agree &= is_value(&map.key, &entry.key) && is_value(&map.elem, &entry.elem);
+            seen += 1;
+            Ok(seen < ENTRIES && agree)
+        });
+        agree && walked.is_ok()
     }
 
     /// Whether these bytes can be a value of this type, by what its pointers lead to.
