@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+mod watch;
+
 pyo3::create_exception!(_native, PyError, pyo3::exceptions::PyException, "One sentence: what was wrong, what to do.");
 
 impl From<Error> for PyErr {
@@ -117,9 +119,20 @@ impl Output {
         let OutputArgs { write, output, progress } = to;
         let writer: Box<dyn Write + Send> = match &output {
             None => Box::new(PyWriter { write, pending: Vec::new() }),
-            Some(path) => Box::new(std::fs::File::create(path).map_err(|e| cannot_write(path, e))?),
+            Some(path) => {
+                let file = std::fs::File::create(path).map_err(|e| cannot_write(path, e))?;
+                Box::new(std::io::BufWriter::with_capacity(1 << 16, file))
+            }
         };
         Ok(Output { writer, watch: PyWatch::new(progress), path: output })
+    }
+
+    /// Hands over what was written.
+    fn flush(&mut self) -> crate::Result<()> {
+        self.writer.flush().map_err(|error| match error.kind() {
+            std::io::ErrorKind::Interrupted => Error::Interrupted,
+            _ => Error::Output { path: "the answer".into(), reason: error.to_string() },
+        })
     }
 
     /// Runs `answer` without holding Python's lock; a panic becomes an error.
@@ -471,6 +484,25 @@ impl PySession {
         })
     }
 
+    /// Writes the map to `path` for `diff`, then one line that says so.
+    #[pyo3(signature = (map, *, path, json, to))]
+    fn snapshot(&self, py: Python<'_>, map: &PyMap, path: PathBuf, json: bool, to: OutputArgs) -> PyResult<()> {
+        self.answer(py, map, to, |session, map, watch, out| {
+            let file = std::fs::File::create(&path).map_err(|e| cannot_write(&path, e))?;
+            let mut file = std::io::BufWriter::new(file);
+            let count = answer::snapshot(&session.open(map)?, &session.notes, watch, &mut file)?;
+            file.flush().map_err(|e| cannot_write(&path, e))?;
+            let file = path.display().to_string();
+            write_all(
+                out,
+                &match json {
+                    true => format!("{}\n", serde_json::json!({"file": file, "entries": count})),
+                    false => format!("{count} entries written to {file}\n"),
+                },
+            )
+        })
+    }
+
     /// The map as one Go literal, for a pretty printer.
     #[pyo3(signature = (map, *, limit, depth, string_limit, elements_limit, write))]
     #[allow(clippy::too_many_arguments)]
@@ -577,6 +609,33 @@ fn profile(py: Python<'_>, files: Vec<PathBuf>, json: bool, to: OutputArgs) -> P
     })
 }
 
+/// How two maps differ; each a snapshot's file, or a map of the session.
+#[pyfunction]
+#[pyo3(signature = (session, *, a, map_a, b, map_b, limit, json, to))]
+#[allow(clippy::too_many_arguments)]
+fn diff(
+    py: Python<'_>,
+    session: Option<&PySession>,
+    a: PathBuf,
+    map_a: Option<&PyMap>,
+    b: PathBuf,
+    map_b: Option<&PyMap>,
+    limit: usize,
+    json: bool,
+    to: OutputArgs,
+) -> PyResult<()> {
+    let session = session.map(|session| Shared(&session.session));
+    let (map_a, map_b) = (map_a.map(|map| map.0), map_b.map(|map| map.0));
+    Output::open(to)?.run(py, move |watch, out| {
+        let session = session.as_ref().map(Shared::get);
+        let side = |path: &Path, map: Option<MapRef>| match (session, map) {
+            (Some(session), Some(map)) => answer::Snapshot::of(&session.open(map)?, &session.notes, watch),
+            _ => answer::Snapshot::read(path, watch),
+        };
+        answer::diff(&side(&a, map_a)?, &side(&b, map_b)?, limit, json, out)
+    })
+}
+
 /// One goroutine's states over the time of an execution trace.
 #[pyfunction]
 #[pyo3(signature = (goid, *, trace, width, colour, json, to))]
@@ -658,7 +717,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PySession>()?;
     module.add_class::<PyMap>()?;
     module.add_class::<PyTarget>()?;
+    module.add_class::<watch::PyWatching>()?;
+    #[cfg(target_os = "linux")]
+    {
+        module.add_class::<watch::PyProgram>()?;
+        module.add_function(wrap_pyfunction!(watch::kernel_probes, module)?)?;
+    }
     module.add_function(wrap_pyfunction!(profile, module)?)?;
+    module.add_function(wrap_pyfunction!(diff, module)?)?;
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;
     module.add("Error", module.py().get_type::<PyError>())?;

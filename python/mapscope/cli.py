@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 
 from mapscope import _native, commands
 from mapscope._native import Error
@@ -10,6 +11,7 @@ from mapscope._native import Error
 USAGE = """\
 usage: mapscope --core EXE CORE VERB [MAP] [OPTIONS]
        mapscope --pid PID [--exe EXE] [--no-stop] VERB [MAP] [OPTIONS]
+       mapscope --pid PID watch [MAP] [OPTIONS] | mapscope watch [OPTIONS] -- PROGRAM [ARGS]
        mapscope profile FILE... | timeline GOID --trace FILE | evidence --profile FILE --trace FILE
        mapscope gdbinit            print the path of the file to source in gdb
        mapscope help [VERB]
@@ -22,8 +24,9 @@ or 0xADDR with --type. Exit status: 0 fine, 1 findings, 2 bad use or unreadable 
 class CliFront(commands.Front):
     """Answers about one core or process, on standard output."""
 
-    def __init__(self, open_session):
+    def __init__(self, open_session, pid=None, program=None):
         self._open, self._session = open_session, None
+        self._pid, self._program = pid, program
 
     def session(self):
         if self._session is None:
@@ -31,6 +34,39 @@ class CliFront(commands.Front):
             for note in self._session.notes():
                 print("mapscope: " + note, file=sys.stderr)
         return self._session
+
+    def keep_running(self):
+        if self._program is not None:
+            self._held = _native.Program.hold(self._program[0], self._program[1:])
+            self._pid = self._held.pid
+        elif self._pid is None:
+            raise commands.UsageError(
+                "watch needs a live process, and a core has no future: give --pid PID, or watch [OPTIONS] -- PROGRAM")
+        self._open = lambda: _native.Session.process(self._pid, None, False)
+
+    def watch(self, args, what, show, to):
+        if args.engine == "gdb" or args.stop:
+            raise commands.UsageError("%s needs gdb: source its gdbinit there" % ("--stop" if args.stop else "the gdb engine"))
+        why = commands.kernel_refuses()
+        if why:
+            raise Error("%s; or watch from gdb, whose own engine needs no such rights" % why)
+        if self._session is None:
+            self._session = self._open()
+        watch = _native.Watch.in_kernel(self._session, self._pid, what, show, to)
+        self.note("the kernel's probes watch process %d, which runs on" % self._pid)
+        if self._program is not None:
+            self._held.release()
+        deadline = time.monotonic() + args.seconds if args.seconds else None
+        try:
+            while not watch.poll(100):
+                if deadline and time.monotonic() >= deadline:
+                    break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            watch.finish()
+        if watch.ended():
+            self.note(watch.ended())
 
     def has_target(self):
         return self._open is not _no_target
@@ -53,13 +89,19 @@ def _parse(argv):
     parser.add_argument("--no-stop", action="store_true")
     parser.add_argument("words", nargs=argparse.REMAINDER)
     args = parser.parse_args(argv)
+    if args.words[:1] == ["watch"] and "--" in args.words:
+        at = args.words.index("--")
+        program, args.words = args.words[at + 1:], args.words[:at]
+        if args.core or args.pid is not None or not program:
+            raise commands.UsageError("watch [OPTIONS] -- PROGRAM [ARGS] starts its own process")
+        return CliFront(_no_target, program=program), args.words
     if args.core and args.pid is not None:
         raise commands.UsageError("give --core or --pid, not both")
     if args.core:
         exe, core = args.core
         return CliFront(lambda: _native.Session.core(core, exe)), args.words
     if args.pid is not None:
-        return CliFront(lambda: _native.Session.process(args.pid, args.exe, not args.no_stop)), args.words
+        return CliFront(lambda: _native.Session.process(args.pid, args.exe, not args.no_stop), pid=args.pid), args.words
     return CliFront(_no_target), args.words
 
 

@@ -40,6 +40,20 @@ class Front:
         """A key given as an expression: a key_dict()."""
         raise UsageError("--expr needs a debugger that can evaluate %r" % expression)
 
+    def keep_running(self):
+        """The verb to come must not stop the target."""
+
+    def watch(self, args, what, show, to):
+        """Runs `gomap watch` until it ends."""
+        raise NotImplementedError
+
+    def note(self, sentence):
+        """Tells the user something beside the answer."""
+        sys.stderr.write("mapscope: %s\n" % sentence)
+
+    #: The map of the hit that `gomap watch --stop` stopped at, for $gomap_map.
+    hit_map = None
+
     def write(self, text):
         """Shows text to the user."""
         sys.stdout.write(text)
@@ -149,6 +163,10 @@ def find_map(front, args):
         if front.last is None:
             raise UsageError("there is no last map yet")
         found = front.last
+    elif expression == "$gomap_map":
+        if front.hit_map is None:
+            raise UsageError("no watch has stopped at a map yet; see help gomap watch, --stop")
+        found = front.hit_map
     elif type_name:
         try:
             address = int(expression, 0)
@@ -378,6 +396,98 @@ def _run_explain(front, args):
     front.session().explain(args.goid, json=args.json, to=output(front, args))
 
 
+OPERATIONS = ("access", "assign", "delete", "iterate", "clear")
+
+
+def _operations(text):
+    chosen = [word.strip() for word in text.split(",")]
+    for word in chosen:
+        if word not in OPERATIONS:
+            raise argparse.ArgumentTypeError("%r is none of %s" % (word, ", ".join(OPERATIONS)))
+    return chosen
+
+
+def _seconds(text):
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return value
+
+
+def _watch_options(parser):
+    parser.add_argument("map", metavar="MAP", nargs="?", help="only this map (default: every map of the program)")
+    parser.add_argument("--op", type=_operations, metavar="OP,OP", default=[],
+                        help="only these operations: access, assign, delete, iterate, clear")
+    parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE; with 0xADDR, its type")
+    parser.add_argument("--key", metavar="PATTERN", help="only keys that match: text, glob*, /regex/, key>=10")
+    parser.add_argument("--goroutine", metavar="N", type=_count, help="only this goroutine")
+    parser.add_argument("--func", metavar="RE", help="only callers whose name matches")
+    parser.add_argument("--misses", action="store_true", help="only keys that are not in the map")
+    parser.add_argument("--limit", metavar="N", type=_count, default=0, help="end after N operations")
+    parser.add_argument("--for", metavar="SECONDS", type=_seconds, dest="seconds", help="end after so long")
+    parser.add_argument("--stop", action="store_true",
+                        help="stop the program at the first hit; sets $gomap_map, $gomap_key, $gomap_goid")
+    parser.add_argument("--snapshot", action="store_true", help="with the map's state, and the slots that the lookup passes")
+    parser.add_argument("--engine", choices=["auto", "gdb", "uprobe"], default="auto",
+                        help="who catches the hits: the debugger, or the kernel (default: the kernel where it can)")
+    parser.add_argument("--max-overhead", metavar="PERCENT", type=_seconds, default=50.0,
+                        help="end when the probes take more of the program's time (default: 50)")
+
+
+def _run_watch(front, args):
+    front.keep_running()
+    found = find_map(front, args) if args.map is not None else None
+    what = dict(
+        map=found, name=args.map or "", operations=args.op, key=unquote(args.key), goroutine=args.goroutine,
+        type_name=None if args.map is not None else unquote(args.type), func=unquote(args.func), misses=args.misses,
+        limit=1 if args.stop else args.limit, max_overhead=args.max_overhead, snapshot=args.snapshot,
+        paced=not args.output)
+    front.watch(args, what, show_options(front, args), output(front, args))
+
+
+def kernel_refuses():
+    """Why the kernel engine cannot be used here, or None."""
+    probes = getattr(_native, "kernel_probes", None)
+    if probes is None:
+        return "kernel probes are a matter of Linux"
+    try:
+        probes()
+    except Error as error:
+        return str(error)
+    return None
+
+
+def _snapshot_options(parser):
+    parser.add_argument("file", metavar="FILE", help="where to write the snapshot: JSON lines")
+
+
+def _run_snapshot(front, args):
+    found = find_map(front, args)
+    front.session().snapshot(found, path=unquote(args.file), json=args.json, to=output(front, args))
+
+
+def _diff_options(parser):
+    parser.add_argument("a", metavar="A", help="a snapshot's file, or an expression that yields a map")
+    parser.add_argument("b", metavar="B", help="likewise, later")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N entries of each sort; 0 is all (default: set gomap limit)")
+
+
+def _run_diff(front, args):
+    def side(text):
+        name = unquote(text)
+        if os.path.exists(name):
+            return name, None
+        try:
+            return text, find_map(front, argparse.Namespace(map=text, type=None))
+        except Error as error:
+            raise Error("%s is neither a file nor a map: %s" % (text, error)) from None
+
+    (a, map_a), (b, map_b) = side(args.a), side(args.b)
+    limit = front.settings["limit"] if args.limit is None else args.limit
+    session = front.session() if map_a is not None or map_b is not None else None
+    _native.diff(session, a=a, map_a=map_a, b=b, map_b=map_b, limit=limit, json=args.json, to=output(front, args))
+
+
 VERBS = [
     Verb("print", "Show the entries of a map.", """\
 examples:
@@ -422,6 +532,23 @@ examples:
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:
   gomap export main.cache cache.jsonl""", _export_options, _run_export),
+    Verb("snapshot", "Write a map with the place of each entry to a file, for gomap diff.", """\
+example:
+  gomap snapshot main.cache before.jsonl""", _snapshot_options, _run_snapshot),
+    Verb("diff", "Compare two snapshots, or a snapshot and a map: what was added, removed, changed, moved.", """\
+examples:
+  gomap diff before.jsonl main.cache
+  gomap diff before.jsonl after.jsonl --json""", _diff_options, _run_diff, takes_map=False),
+    Verb("watch", "Show each operation on maps as it happens: key, map, goroutine, caller, found or not.", """\
+The program runs until it ends, Ctrl-C, or a limit; then come totals, and the most frequent keys and callers.
+The kernel engine (uprobe) never stops the program; whether a key was found is looked up just after. The debugger's
+engine (gdb) stops it for each operation, and tells what was in the map at that moment. A missing key comes
+with the stored one that is most like it.
+
+examples:
+  gomap watch main.cache --limit 20
+  gomap watch --misses --for 5
+  gomap watch main.cache --key 'order-*' --stop""", _watch_options, _run_watch, takes_map=False),
     Verb("profile", "Group goroutines by state and stack, and show what grows over several profiles.", """\
 Reads debug=0, debug=1 and debug=2 goroutine profiles, goroutineleak profiles, and the tracebacks of panics
 and SIGQUIT, also out of logs. Needs no target.

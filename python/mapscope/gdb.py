@@ -87,6 +87,11 @@ class GdbFront(commands.Front):
         except gdb.error as error:
             raise Error("gdb cannot evaluate %r: %s" % (expression, error)) from None
 
+    def watch(self, args, what, show, to):
+        from mapscope import gdb_watch
+
+        gdb_watch.run(self, args, what, show, to)
+
     def write(self, text):
         gdb.write(text)
 

@@ -14,6 +14,15 @@ pub const LEAKED: u32 = 10;
 /// A dead g of cgo's extra Ms (Go 1.26 and later).
 pub const DEAD_EXTRA: u32 = 11;
 
+/// Offset of `goid` in `runtime.g`, for programs without DWARF (measured on the DWARF of each version; `syscallbp`
+/// came with Go 1.23, `gobuf.ret` went with Go 1.25).
+pub fn goid(go: (u32, u32)) -> u64 {
+    match go {
+        (1, 23 | 24) => 160,
+        _ => 152,
+    }
+}
+
 /// The name of a status, scan bit off; `None` for one that no known version has.
 pub fn status_name(status: u32) -> Option<&'static str> {
     Some(match status {

@@ -25,6 +25,7 @@ pub struct BlockCache {
 struct Blocks {
     held: HashMap<u64, Option<Arc<[u8]>>>,
     order: VecDeque<u64>,
+    running: bool,
 }
 
 impl Blocks {
@@ -63,13 +64,20 @@ impl BlockCache {
         Ok(())
     }
 
+    /// Drops every block. A target that runs in between is looked at here and there, so nothing is read ahead any more.
+    pub fn forget(&self) {
+        let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *blocks = Blocks { running: true, ..Blocks::default() };
+    }
+
     fn block(&self, number: u64) -> Option<Arc<[u8]>> {
         let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(known) = blocks.held.get(&number) {
             return known.clone();
         }
         let mut bytes = vec![0; (AHEAD * BLOCK) as usize];
-        if (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes) {
+        if !blocks.running && (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes)
+        {
             for (i, piece) in bytes.chunks_exact(BLOCK as usize).enumerate() {
                 blocks.keep(number + i as u64, Some(piece.into()));
             }
@@ -106,6 +114,10 @@ impl Memory for DebuggerMemory {
 
     fn place(&self) -> Place {
         Place::Debugger
+    }
+
+    fn forget(&self) {
+        self.cache.forget();
     }
 }
 

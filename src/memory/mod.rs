@@ -87,6 +87,9 @@ pub trait Memory: Send + Sync {
 
     /// Which kind of place this is.
     fn place(&self) -> Place;
+
+    /// Forgets what was kept of the target's memory, because the target has run.
+    fn forget(&self) {}
 }
 
 /// Reads above this size are made piece by piece, so that a corrupt length fails before it allocates.

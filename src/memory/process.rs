@@ -89,6 +89,10 @@ impl Memory for ProcessMemory {
     fn place(&self) -> Place {
         Place::Process
     }
+
+    fn forget(&self) {
+        self.cache.forget();
+    }
 }
 
 /// Reads all of `buf` from the process; `false` when any byte is missing.

@@ -12,6 +12,7 @@ pub mod launch;
 pub mod pace;
 mod prologue;
 mod record;
+mod registers;
 pub mod summary;
 mod tracefs;
 #[cfg(target_os = "linux")]
@@ -22,5 +23,6 @@ mod uprobe_filter;
 pub use cost::cost_per_hit;
 pub use functions::{plan, Arch, FunctionSymbol, KeyPlace, Operation, ProbePlan, ProbePoint, Variant};
 pub use record::{Hit, Key};
+pub use registers::Registers;
 pub use tracefs::{capability, PointedKey};
 pub use uprobe_filter::{Filters, KeyFilter};

@@ -29,7 +29,7 @@ impl Arena {
     }
 
     /// Appends `bytes` at the next multiple of 8; returns their address.
-    fn push(&mut self, bytes: &[u8]) -> u64 {
+    pub fn push(&mut self, bytes: &[u8]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         let address = Self::BASE + self.bytes.len() as u64;
         self.bytes.extend_from_slice(bytes);

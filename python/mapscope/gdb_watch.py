@@ -1,0 +1,222 @@
+"""`gomap watch` in gdb: probes the program while it runs, by breakpoints of gdb's or by the kernel."""
+
+import sys
+import threading
+import time
+
+import gdb
+
+from mapscope import _native, commands
+from mapscope._native import Error
+
+#: Answers of the native Watch.
+_TOLD, _REPEATED, _LAST = 1, 2, 3
+#: How often the clock is looked at, and the kernel's records are fetched.
+_TICK_SECONDS = 0.1
+#: Over how long a time the debugger's share is judged.
+_WINDOW_SECONDS = 1.0
+
+_running = False
+
+
+class _Probe(gdb.Breakpoint):
+    """One internal breakpoint; the user's own are never touched."""
+
+    def __init__(self, address, point, hit):
+        super().__init__("*%#x" % address, internal=True)
+        self.silent = True
+        self._point, self._hit = point, hit
+
+    def stop(self):
+        return self._hit(self, self._point)
+
+
+class _Stopping:
+    """The gdb engine: the program stops at each hit."""
+
+    def __init__(self, native, stop_at_hit, direct):
+        self.native, self.error = native, None
+        self._stop_at_hit, self._direct = stop_at_hit, direct
+        self._names = native.register_names()
+        self._hits, self._cpu = 0, time.process_time()
+        self._window = (time.monotonic(), self._cpu)
+        self._probes = []
+        for point, address in enumerate(native.addresses()):
+            self._probes.append(_Probe(address, point, self._hit))
+
+    def _hit(self, probe, point):
+        try:
+            self._hits += 1
+            thread = gdb.selected_thread().ptid
+            taken = self._take(point, thread, False)
+            if taken == _REPEATED:
+                if _is_stepped_back_to(probe, gdb.selected_thread()):
+                    return False
+                taken = self._take(point, thread, True)
+            return taken == _LAST or (taken == _TOLD and self._stop_at_hit)
+        except Exception as error:  # whatever it is, it ends the watch, not the session
+            self.error = error
+            return True
+        except KeyboardInterrupt as interrupt:
+            self.error = interrupt
+            return True
+
+    def _take(self, point, thread, sure):
+        number = thread[1] or thread[2]
+        if self._direct:
+            try:
+                return self.native.stopped_at(point, number, sure)
+            except Error:
+                self._direct = False
+        frame = gdb.newest_frame()
+        values = [int(frame.read_register(name)) & (1 << 64) - 1 for name in self._names]
+        return self.native.stopped_with(point, number, values, sure)
+
+    def tick(self):
+        """Whether the watch has to end."""
+        now, cpu = time.monotonic(), time.process_time()
+        start, used = self._window
+        if now - start >= _WINDOW_SECONDS:
+            self._window = (now, cpu)
+            return self.native.judge_share(100 * (cpu - used) / (now - start))
+        return False
+
+    def finish(self):
+        for probe in self._probes:
+            if probe.is_valid():
+                probe.delete()
+        cost = (time.process_time() - self._cpu) / self._hits if self._hits else None
+        self.native.finish(cost)
+
+
+class _Recording:
+    """The kernel engine: the program runs on."""
+
+    def __init__(self, native):
+        self.native, self.error = native, None
+
+    def tick(self):
+        """Whether the watch has to end."""
+        try:
+            return self.native.poll(0)
+        except (Error, KeyboardInterrupt) as error:
+            self.error = error
+            return True
+
+    def finish(self):
+        self.native.finish()
+
+
+def _is_stepped_back_to(probe, thread):
+    """Whether a signal interrupted the step over the probe: gdb then waits for the handler to come back to it."""
+    listing = gdb.execute("maint info breakpoints", to_string=True)
+    address = "0x%016x" % int(probe.location.lstrip("*"), 16)
+    return any(
+        "step resume" in line and address in line and "thread %d" % thread.num in listing
+        for line in listing.splitlines()
+    )
+
+
+def _engine(front, args, what, show, to):
+    inferior = gdb.selected_inferior()
+    if not inferior.pid:
+        raise Error("there is no process to watch: run the program or attach to it first")
+    connection = getattr(inferior, "connection", None)
+    kind = connection.type if connection else None
+    if kind == "core":
+        raise Error("a core has no future to watch: run the program or attach to it")
+    native_target = kind == "native"
+    why = None
+    if not native_target:
+        why = "the program does not run on this machine's gdb"
+    elif args.stop:
+        why = "--stop needs the debugger"
+    else:
+        why = commands.kernel_refuses()
+    if args.engine == "uprobe" and why:
+        raise Error(why)
+    if args.engine == "gdb" or why:
+        native = _native.Watch.stopping(front.session(), what, show, to)
+        front.note("gdb stops the program at each hit%s" % (" (%s)" % why if why and args.engine == "auto" else ""))
+        return _Stopping(native, args.stop, native_target)
+    native = _native.Watch.in_kernel(front.session(), inferior.pid, what, show, to)
+    front.note("the kernel's probes watch process %d, which runs on" % inferior.pid)
+    return _Recording(native)
+
+
+class _Clock(threading.Thread):
+    """Calls `tick` on gdb's own thread again and again; interrupts the program when that says so."""
+
+    def __init__(self, tick, seconds):
+        super().__init__(daemon=True)
+        self._tick, self._over = tick, threading.Event()
+        self._deadline = time.monotonic() + seconds if seconds else None
+        self._pending = False
+
+    def run(self):
+        while not self._over.wait(_TICK_SECONDS):
+            if not self._pending:
+                self._pending = True
+                gdb.post_event(self._on_gdb_s_thread)
+
+    def _on_gdb_s_thread(self):
+        self._pending = False
+        if self._over.is_set():
+            return
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        if self._tick() or late:
+            self._over.set()
+            try:
+                gdb.execute("interrupt")
+            except gdb.error as error:
+                sys.stderr.write("mapscope: cannot interrupt the program: %s\n" % error)
+
+    def end(self):
+        self._over.set()
+
+
+def run(front, args, what, show, to):
+    """Watches until the program ends, stops, or the watch is over."""
+    global _running
+    if _running:
+        raise Error("a watch is running already; end it with Ctrl-C first")
+    engine = _engine(front, args, what, show, to)
+    _running = True
+    ended = []
+    clock = _Clock(engine.tick, args.seconds)
+
+    def on_exit(_event):
+        ended.append("the program has ended")
+
+    gdb.events.exited.connect(on_exit)
+    try:
+        clock.start()
+        gdb.execute("with suppress-cli-notifications on -- continue")
+    except KeyboardInterrupt:
+        pass
+    except gdb.error as error:
+        ended.append(str(error))
+    finally:
+        clock.end()
+        clock.join()
+        gdb.events.exited.disconnect(on_exit)
+        _running = False
+        engine.finish()
+    if isinstance(engine.error, Error):
+        raise engine.error
+    if engine.error is not None and not isinstance(engine.error, KeyboardInterrupt):
+        raise Error("the watch failed (%s: %s)" % (type(engine.error).__name__, engine.error))
+    for sentence in [engine.native.ended()] + ended:
+        if sentence:
+            front.note(sentence)
+    if args.stop and engine.native.hits() and not ended:
+        _tell_hit(front, engine.native.last())
+
+
+def _tell_hit(front, last):
+    found, address, key, goroutine = last
+    front.hit_map = front.last = found
+    gdb.set_convenience_variable("gomap_map", address)
+    gdb.set_convenience_variable("gomap_key", key or "")
+    gdb.set_convenience_variable("gomap_goid", goroutine)
+    gdb.execute("frame")

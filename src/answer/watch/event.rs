@@ -1,0 +1,412 @@
+//! One hit told in the program's terms: which map, which key, whether it is there, who asked.
+
+use crate::answer::get::hash_notes;
+use crate::answer::why::inquire;
+use crate::answer::{place_json, Show, Values};
+use crate::error::Quiet;
+use crate::map::keys::{KeyHash, Keys};
+use crate::map::lookup::{Hasher, Lookup};
+use crate::map::{GoMap, Header};
+use crate::probe::{Hit, Key, Operation, ProbePlan};
+use crate::session::{MapRef, Session};
+use crate::types::{Kind, TypeId, TypeSource};
+use crate::value::{Arena, Filter, Overlay};
+use crate::Result;
+use byteorder::{ByteOrder, LittleEndian as LE};
+use rustc_hash::FxHashMap;
+use serde_json::{json, Value};
+use std::sync::Arc;
+
+/// Maps with more entries are not searched for keys like a missing one.
+const NEAR_ENTRIES: u64 = 10_000;
+/// Things of one sort that are remembered at most.
+const REMEMBERED: usize = 1 << 16;
+/// A program that runs on has changed its map by then.
+const STALE_NS: u64 = 100_000_000;
+/// Bytes of a key that are read from memory.
+const KEY_BYTES: u64 = 1 << 20;
+
+/// Where an operation was called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Function, as in tracebacks.
+    pub function: String,
+    /// Source file and line.
+    pub place: Option<(String, u32)>,
+    /// The `sync.Map` method that was inlined there.
+    method: Option<Operation>,
+}
+
+/// The stored key most like a missing one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearKey {
+    /// As it is shown.
+    pub key: String,
+    /// How it is like it.
+    pub relation: &'static str,
+    /// The difference.
+    pub detail: String,
+}
+
+/// What is known of one hit.
+#[derive(Debug)]
+pub struct Event {
+    /// What was done.
+    pub operation: Operation,
+    /// The function that was called for it.
+    pub function: String,
+    /// The map's type.
+    pub type_name: Arc<str>,
+    /// The variable that holds the map.
+    pub name: Option<Arc<str>>,
+    /// The key, as it is shown.
+    pub key: Option<String>,
+    /// Whether the key is in the map; `None` when nobody can say.
+    pub found: Option<bool>,
+    /// Who asked.
+    pub caller: Arc<Caller>,
+    /// The map's state at that moment.
+    pub state: Option<Value>,
+    /// For a miss, the key that is most like the missing one.
+    pub near: Option<NearKey>,
+    /// The map, when its type is known.
+    pub map: Option<MapRef>,
+}
+
+/// What must hold for a hit to be told.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Address of the map.
+    pub map: Option<u64>,
+    /// Part of the type's name.
+    pub type_name: Option<String>,
+    /// The key matches this pattern of `--where`.
+    pub key: Option<String>,
+    /// Goroutine id.
+    pub goroutine: Option<u64>,
+    /// The caller matches.
+    pub function: Option<regex::Regex>,
+    /// The key is missing.
+    pub misses: bool,
+}
+
+/// Turns hits into events; remembers what does not change.
+pub struct Teller {
+    pub plan: ProbePlan,
+    pub bias: u64,
+    /// Whether the target stands still at each hit; else it has run on since.
+    pub stopped: bool,
+    pub show: Show,
+    pub snapshot: bool,
+    types: FxHashMap<u64, Option<TypeId>>,
+    sync_map: Option<TypeId>,
+    hashers: FxHashMap<TypeId, Arc<Hasher>>,
+    filters: FxHashMap<TypeId, Option<Arc<Filter>>>,
+    callers: FxHashMap<u64, Arc<Caller>>,
+    names: FxHashMap<u64, Arc<str>>,
+    unnamed: FxHashMap<u64, ()>,
+    near: FxHashMap<(u64, String), Option<NearKey>>,
+}
+
+impl Teller {
+    pub fn new(session: &Session, plan: ProbePlan, stopped: bool, show: Show, snapshot: bool) -> Teller {
+        Teller {
+            plan,
+            bias: session.types.program().bias,
+            stopped,
+            show,
+            snapshot,
+            types: FxHashMap::default(),
+            sync_map: session.types.by_name("sync.Map").ok().flatten(),
+            hashers: FxHashMap::default(),
+            filters: FxHashMap::default(),
+            callers: FxHashMap::default(),
+            names: FxHashMap::default(),
+            unnamed: FxHashMap::default(),
+            near: FxHashMap::default(),
+        }
+    }
+
+    /// Gives the map at `address` a name.
+    pub fn name(&mut self, address: u64, name: &str) {
+        self.names.insert(address, name.into());
+    }
+
+    /// The event of a hit; `None` when it is not wanted, or only serves another operation.
+    pub fn tell(&mut self, session: &Session, hit: &Hit, wanted: &Wanted) -> Result<Option<Event>> {
+        // What costs least decides first.
+        if wanted.map.is_some_and(|map| map != hit.map)
+            || wanted.goroutine.is_some_and(|goroutine| goroutine != hit.goroutine)
+            || self.plan.is_hidden(hit.callers[0])
+        {
+            return Ok(None);
+        }
+        let Some(point) = self.plan.points.get(hit.point).cloned() else { return Ok(None) };
+        let (operation, function, return_address) = {
+            let asked = self.plan.asked(&point, &hit.callers);
+            (asked.operation, asked.function.to_string(), asked.caller)
+        };
+        let ty = self.map_type(session, hit.map_type);
+        let type_name = match ty.map(|ty| session.types.load(ty)) {
+            Some(Ok(ty)) => ty.name.clone(),
+            _ => "?".into(),
+        };
+        if wanted.type_name.as_ref().is_some_and(|part| !type_name.contains(part.as_str())) {
+            return Ok(None);
+        }
+        let caller = self.caller(session, return_address);
+        if wanted.function.as_ref().is_some_and(|function| !function.is_match(&caller.function)) {
+            return Ok(None);
+        }
+        let mut event = Event {
+            operation: caller.method.unwrap_or(operation),
+            function,
+            type_name,
+            name: None,
+            key: None,
+            found: None,
+            caller,
+            state: None,
+            near: None,
+            map: ty.map(|ty| MapRef { address: hit.map, ty }),
+        };
+        let map = event.map.and_then(|map| session.open(map).ok());
+        let (true, Some(map)) = (!matches!(hit.key, Key::None), &map) else {
+            let wants_key = wanted.key.is_some() || wanted.misses;
+            event.name = self.name_of(session, hit.map);
+            event.state = map.filter(|_| self.snapshot).map(|map| state(&map, None));
+            return Ok((!wants_key).then_some(event));
+        };
+        let Some((bytes, arena)) = self.key_bytes(session, map, &hit.key) else {
+            event.name = self.name_of(session, hit.map);
+            return Ok((wanted.key.is_none() && !wanted.misses).then_some(event));
+        };
+        let overlay = Overlay::new(&arena, &*session.memory);
+        let shown = GoMap { memory: &overlay, ..session.open(MapRef { address: hit.map, ty: map.ty.id })? };
+        let values = Values::of(&shown, &self.show, &Quiet)?;
+        if let Some(pattern) = &wanted.key {
+            let filter = self.filter(session, map, pattern)?;
+            let matches = |filter: &Filter| filter.matches(&values.context, &bytes, &[]);
+            if !filter.map_or(Ok(false), |filter| matches(&filter))? {
+                return Ok(None);
+            }
+        }
+        let keys = Keys::new(&overlay, &session.types);
+        // What a write finds can only be told while the target stands still.
+        let fresh = || now_ns().saturating_sub(hit.ns) < STALE_NS;
+        let telling = self.stopped || (event.operation.family() == "access" && fresh());
+        let hasher = self.hasher(session, map);
+        let lookup = match telling {
+            true => shown.look_up(&hasher, &keys, &bytes, &Quiet).ok(),
+            false => None,
+        };
+        event.found = lookup.as_ref().map(|lookup| lookup.found.is_some());
+        if wanted.misses && event.found != Some(false) {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        values.write(&values.key, &Ok(&bytes), &mut text)?;
+        let key = String::from_utf8_lossy(&text).into_owned();
+        if event.found == Some(false) && event.operation.family() == "access" {
+            event.near = self.near(&shown, &keys, &hasher, &bytes, &key, &values);
+        }
+        event.key = Some(key);
+        event.state = self.snapshot.then(|| {
+            let mut state = state(map, lookup.as_ref());
+            if let Some(lookup) = &lookup {
+                state["notes"] = hash_notes(&hasher, lookup).into();
+            }
+            state
+        });
+        event.name = self.name_of(session, hit.map);
+        Ok(Some(event))
+    }
+
+    fn map_type(&mut self, session: &Session, descriptor: u64) -> Option<TypeId> {
+        if descriptor == 0 {
+            return self.sync_map;
+        }
+        bound(&mut self.types);
+        *self.types.entry(descriptor).or_insert_with(|| session.types.by_descriptor(descriptor).ok())
+    }
+
+    fn hasher(&mut self, session: &Session, map: &GoMap<'_>) -> Arc<Hasher> {
+        if let Some(known) = self.hashers.get(&map.ty.id) {
+            return known.clone();
+        }
+        let hasher = Arc::new(session.hasher(map));
+        // A map that was never used does not tell yet.
+        if matches!(*hasher, Hasher::Known { .. }) {
+            self.hashers.insert(map.ty.id, hasher.clone());
+        }
+        hasher
+    }
+
+    fn filter(&mut self, session: &Session, map: &GoMap<'_>, pattern: &str) -> Result<Option<Arc<Filter>>> {
+        if let Some(known) = self.filters.get(&map.ty.id) {
+            return Ok(known.clone());
+        }
+        // A comparison that makes no sense for this key type matches none of its keys.
+        let compiled = Filter::compile(&session.types, map.key.id, map.elem.id, pattern).ok().map(Arc::new);
+        self.filters.insert(map.ty.id, compiled.clone());
+        Ok(compiled)
+    }
+
+    fn caller(&mut self, session: &Session, return_address: u64) -> Arc<Caller> {
+        if let Some(known) = self.callers.get(&return_address) {
+            return known.clone();
+        }
+        bound(&mut self.callers);
+        let caller = Arc::new(caller(session, return_address.wrapping_add(self.bias)));
+        self.callers.insert(return_address, caller.clone());
+        caller
+    }
+
+    /// The variable that holds a map. Variables are read again when an unknown map comes.
+    fn name_of(&mut self, session: &Session, map: u64) -> Option<Arc<str>> {
+        if let Some(name) = self.names.get(&map) {
+            return Some(name.clone());
+        }
+        bound(&mut self.unnamed);
+        if map == 0 || self.unnamed.insert(map, ()).is_some() {
+            return None;
+        }
+        for name in session.types.map_variables("") {
+            if let Ok(found) = session.resolve(&name) {
+                self.names.entry(found.address).or_insert_with(|| name.into());
+            }
+        }
+        self.names.get(&map).cloned()
+    }
+
+    fn near(
+        &mut self,
+        map: &GoMap<'_>,
+        keys: &Keys<'_>,
+        hasher: &Hasher,
+        bytes: &[u8],
+        key: &str,
+        values: &Values<'_>,
+    ) -> Option<NearKey> {
+        if map.count() > NEAR_ENTRIES || map.count() == 0 {
+            return None;
+        }
+        let of = (map.address, key.to_string());
+        if let Some(known) = self.near.get(&of) {
+            return known.clone();
+        }
+        let near = inquire(map, keys, hasher, bytes, &Quiet).ok().and_then(|inquiry| {
+            let nearest = inquiry.near.into_iter().next()?;
+            let mut text = Vec::new();
+            values.write(&values.key, &Ok(&nearest.key), &mut text).ok()?;
+            let key = String::from_utf8_lossy(&text).into_owned();
+            Some(NearKey { key, relation: nearest.relation.name(), detail: nearest.detail })
+        });
+        bound(&mut self.near);
+        self.near.insert(of, near.clone());
+        near
+    }
+
+    /// The key as it lies in memory, and what of it was caught at the hit.
+    fn key_bytes(&self, session: &Session, map: &GoMap<'_>, key: &Key) -> Option<(Vec<u8>, Arena)> {
+        let size = map.key.size;
+        let memory = &*session.memory;
+        let mut arena = Arena::default();
+        let pair = |first: u64, second: u64| [first.to_le_bytes(), second.to_le_bytes()].concat();
+        let bytes = match key {
+            Key::None => return None,
+            Key::Value(bytes) => bytes.get(..size as usize)?.to_vec(),
+            Key::Pointer { bytes, .. } if bytes.len() as u64 >= size => bytes.get(..size as usize)?.to_vec(),
+            Key::Pointer { address, .. } => memory.bytes(*address, size.min(KEY_BYTES) as usize).ok()?.into_owned(),
+            Key::String { len, bytes, .. } if bytes.len() as u64 == *len => pair(arena.push(bytes), *len),
+            Key::String { address, len, .. } => pair(*address, *len),
+            Key::Interface { type_word, data, value, behind } => {
+                let data = self.caught(session, *type_word, value, behind, &mut arena).unwrap_or(*data);
+                pair(*type_word, data)
+            }
+        };
+        (bytes.len() as u64 == size).then_some((bytes, arena))
+    }
+
+    /// The value in an interface as it was at the hit, when all of it was fetched.
+    fn caught(&self, session: &Session, type_word: u64, value: &[u8], behind: &[u8], arena: &mut Arena) -> Option<u64> {
+        let descriptor = session.types.descriptors().ok()?.descriptor(type_word).ok()?;
+        if value.is_empty() || descriptor.direct || descriptor.size > value.len() as u64 {
+            return None;
+        }
+        let mut value = value.to_vec();
+        if descriptor.kind == Kind::String {
+            let len = usize::try_from(LE::read_u64(value.get(8..16)?)).ok()?;
+            let text = arena.push(behind.get(..len)?);
+            LE::write_u64(value.get_mut(..8)?, text);
+        }
+        Some(arena.push(&value))
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC, as the kernel stamps its records.
+pub fn now_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live struct that the call fills in.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
+/// Keeps a table from growing without end: a target has few of what is remembered, or it is garbage.
+fn bound<K, V>(table: &mut FxHashMap<K, V>) {
+    if table.len() >= REMEMBERED {
+        table.clear();
+    }
+}
+
+/// Who called, by the return address; methods of `sync.Map` that were inlined there are what was asked for.
+fn caller(session: &Session, return_address: u64) -> Caller {
+    let pc = return_address.wrapping_sub(1);
+    let module = session.types.modules().iter().find(|module| module.data.has_code(pc));
+    let frames = module.and_then(|m| m.functions.frames(pc, &*session.memory, m.data.gofunc).ok()).unwrap_or_default();
+    let mut method = None;
+    for frame in frames {
+        match Operation::of_inlined(&frame.function) {
+            Some(operation) if frame.inlined => method = Some(operation),
+            _ => return Caller { function: frame.function, place: frame.file.zip(frame.line), method },
+        }
+    }
+    let function = session.types.function_name(pc).unwrap_or_else(|| format!("{return_address:#x}"));
+    Caller { function, place: None, method }
+}
+
+/// What of a map a lookup depends on, and the slots that it passed.
+fn state(map: &GoMap<'_>, lookup: Option<&Lookup>) -> Value {
+    let mut state = json!({"count": map.count(), "layout": map.layout()});
+    match &map.header {
+        Header::Classic(header) => {
+            state["growing"] = (header.oldbuckets != 0).into();
+            state["writing"] = (header.flags & crate::layout::hmap::HASH_WRITING != 0).into();
+            state["b"] = header.b.into();
+        }
+        Header::Swiss(header) => {
+            state["writing"] = (header.writing != 0).into();
+            state["tables"] = header.dir_len.into();
+        }
+        _ => {}
+    }
+    let Some(lookup) = lookup else { return state };
+    if let Some(KeyHash::Known(hash)) = lookup.hash {
+        state["hash"] = format!("{hash:#x}").into();
+    }
+    let control = if map.slots.classic { "tophash" } else { "control" };
+    let mut cells: Vec<Value> = Vec::new();
+    let mut last = None;
+    for step in &lookup.path {
+        if last != Some(step.address) {
+            last = Some(step.address);
+            let mut cell = place_json(step.place, step.slot);
+            cell["address"] = format!("{:#x}", step.address).into();
+            cell[control] = map.memory.bytes(step.address, 8).map(|b| b.to_vec()).unwrap_or_default().into();
+            cells.push(cell);
+        }
+    }
+    state["path"] = cells.into();
+    state["stop"] = lookup.stop.as_str().into();
+    state
+}

@@ -1,0 +1,405 @@
+//! `gomap watch`: every map operation of a running program as one line, and what they come to.
+//!
+//! An engine hands in hits ([`crate::probe::Hit`]); whether a debugger stopped the program for each or the kernel
+//! recorded them makes no difference here, but for what can still be read of the map.
+
+mod event;
+mod signal;
+
+pub use event::{Event, Wanted};
+
+use super::{line, write_error, Show};
+use crate::layout::goroutine;
+use crate::probe::pace::{Budget, Spent, Throttle};
+use crate::probe::summary::Summary;
+use crate::probe::{plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, Registers};
+use crate::session::{MapRef, Session};
+use crate::types::{Kind, TypeSource};
+use crate::{Error, Result};
+use event::{now_ns, Teller};
+use object::{Object, ObjectSegment};
+use rustc_hash::FxHashMap;
+use serde_json::{json, Value};
+use signal::Signals;
+use std::io::Write;
+use std::time::Duration;
+
+/// Keys and callers that are counted exactly.
+const COUNTED: usize = 10_000;
+/// Of each, so many are shown at the end.
+const TOP: usize = 10;
+/// Lines a second that a terminal gets, after a burst.
+const LINES_A_SECOND: u32 = 50;
+const BURST: u32 = 200;
+/// Over how long a time the overhead is judged.
+const WINDOW: Duration = Duration::from_secs(1);
+/// The families of `--op`.
+pub const FAMILIES: [&str; 5] = ["access", "assign", "delete", "iterate", "clear"];
+
+/// What to watch, and for how much.
+#[derive(Debug, Clone, Default)]
+pub struct WatchOptions {
+    /// The only map, and what it is called.
+    pub map: Option<(MapRef, String)>,
+    /// Families of operations; all when empty.
+    pub operations: Vec<String>,
+    /// What must hold of a hit.
+    pub wanted: Wanted,
+    /// Hits told before the watch ends; 0 is no limit.
+    pub limit: u64,
+    /// Percentage of the target's time that the watch may cost.
+    pub max_overhead: Option<f64>,
+    /// With the state of the map.
+    pub snapshot: bool,
+    /// Whether lines may be held back, because somebody reads along.
+    pub paced: bool,
+}
+
+/// What became of a hit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Taken {
+    /// It was not wanted.
+    Ignored,
+    /// It was told.
+    Told,
+    /// It looks like the last one of its goroutine, hit again: whoever knows must say.
+    Repeated,
+    /// It was told, and was the last one.
+    Last(Spent),
+}
+
+/// What the debugger may want of the last hit.
+#[derive(Debug, Clone)]
+pub struct LastHit {
+    /// The map, when its type is known.
+    pub map: Option<MapRef>,
+    /// The key as shown.
+    pub key: Option<String>,
+    /// The goroutine.
+    pub goroutine: u64,
+}
+
+/// The last hit of a goroutine: what a repetition of it has in common with it.
+type Previous = (usize, [u64; 4], Option<signal::Taken>);
+
+/// A watch in progress.
+pub struct MapWatch {
+    teller: Teller,
+    options: WatchOptions,
+    goid_offset: u64,
+    summary: Summary,
+    throttle: Throttle,
+    budget: Budget,
+    first_ns: Option<u64>,
+    last: Option<LastHit>,
+    /// Registers at the last hit of each goroutine.
+    previous: FxHashMap<u64, Previous>,
+    signals: Option<Signals>,
+}
+
+impl MapWatch {
+    /// Finds what to probe in the session's program. `stopped` says that the target stands still at each hit;
+    /// `cost` is what one costs it.
+    pub fn new(
+        session: &Session,
+        options: WatchOptions,
+        stopped: bool,
+        cost: Duration,
+        show: Show,
+    ) -> Result<MapWatch> {
+        let mut plan = plan_of(session)?;
+        if let Some(bad) = options.operations.iter().find(|op| !FAMILIES.contains(&op.as_str())) {
+            return Err(Error::Usage(format!("--op knows {}, not {bad:?}", FAMILIES.join(", "))));
+        }
+        if !options.operations.is_empty() {
+            plan.points.retain(|point| options.operations.iter().any(|op| op == point.operation.family()));
+        }
+        if plan.points.is_empty() {
+            return Err(Error::Usage(
+                "there is nothing to probe: the program has no map function for these operations".into(),
+            ));
+        }
+        let budget = Budget::new(options.max_overhead, Some(options.limit).filter(|&limit| limit > 0), cost, WINDOW);
+        let mut teller = Teller::new(session, plan, stopped, show, options.snapshot);
+        let mut options = options;
+        if let Some((map, name)) = &options.map {
+            teller.name(map.address, name);
+            options.wanted.map = Some(map.address);
+        }
+        Ok(MapWatch {
+            teller,
+            options,
+            goid_offset: goid_offset(session),
+            summary: Summary::new(COUNTED),
+            throttle: Throttle::new(LINES_A_SECOND, BURST),
+            budget,
+            first_ns: None,
+            last: None,
+            previous: FxHashMap::default(),
+            signals: Signals::of(session),
+        })
+    }
+
+    /// What is probed.
+    pub fn plan(&self) -> &ProbePlan {
+        &self.teller.plan
+    }
+
+    /// The kernel engine may take fewer probes than were planned: its hits count in this plan.
+    pub fn follow(&mut self, plan: &ProbePlan) {
+        self.teller.plan = plan.clone();
+    }
+
+    /// Run-time addresses of the probes, in the plan's order.
+    pub fn addresses(&self) -> Vec<u64> {
+        self.plan().points.iter().map(|point| point.address.wrapping_add(self.teller.bias)).collect()
+    }
+
+    /// Offset of `goid` in `runtime.g`.
+    pub fn goid_offset(&self) -> u64 {
+        self.goid_offset
+    }
+
+    /// What the kernel can decide by itself, and what it can fetch of the keys when all are of one type.
+    pub fn kernel_filters(&self, session: &Session) -> Filters {
+        let wanted = &self.options.wanted;
+        let map = self.options.map.as_ref().and_then(|(map, _)| session.open(*map).ok());
+        let pointed = match map.map(|map| map.key.kind) {
+            Some(Kind::String) => PointedKey::String,
+            Some(Kind::Interface) => PointedKey::Interface,
+            _ => PointedKey::Bytes,
+        };
+        Filters { map: wanted.map, goroutine: wanted.goroutine, pointed, ..Filters::default() }
+    }
+
+    /// The last hit that was told.
+    pub fn last(&self) -> Option<&LastHit> {
+        self.last.as_ref()
+    }
+
+    /// Operations told so far.
+    pub fn hits(&self) -> u64 {
+        self.summary.hits
+    }
+
+    /// Takes the hit of a stopped thread at probe `point`. `sure` says that it is no repetition.
+    pub fn stopped_at(
+        &mut self,
+        session: &Session,
+        point: usize,
+        thread: u32,
+        registers: &Registers,
+        sure: bool,
+        out: &mut dyn Write,
+    ) -> Result<Taken> {
+        session.memory.forget();
+        let memory = &*session.memory;
+        let Registers { arguments: [_, b, c, ..], stack, frame, goroutine: g, .. } = *registers;
+        let now = [b, c, stack, frame];
+        if self.previous.len() > COUNTED {
+            self.previous.clear();
+        }
+        let taken = self.signals.and_then(|signals| signals.taken(memory, g));
+        let previous = self.previous.insert(g, (point, now, taken));
+        // A loop over one key looks the same as a repetition, so that is not enough.
+        if let Some((_, _, before)) = previous.filter(|(at, registers, _)| !sure && (*at, *registers) == (point, now)) {
+            match self.signals.zip(before) {
+                None => return Ok(Taken::Repeated),
+                Some((signals, before)) => {
+                    let pc = self.plan().points.get(point).map_or(0, |at| at.address.wrapping_add(self.teller.bias));
+                    if signals.interrupted(memory, before, c, stack, pc) {
+                        return Ok(Taken::Ignored);
+                    }
+                }
+            }
+        }
+        let (bias, offset) = (self.teller.bias, self.goid_offset);
+        let hit = registers.hit(self.plan(), point, bias, offset, &*session.memory);
+        let Some(mut hit) = hit else { return Ok(Taken::Ignored) };
+        (hit.ns, hit.thread) = (now_ns(), thread);
+        self.take(session, &hit, out)
+    }
+
+    /// Takes one hit: filters, tells and counts it.
+    pub fn take(&mut self, session: &Session, hit: &Hit, out: &mut dyn Write) -> Result<Taken> {
+        if self.budget.left() == Some(0) {
+            return Ok(Taken::Ignored);
+        }
+        let Some(event) = self.teller.tell(session, hit, &self.options.wanted)? else { return Ok(Taken::Ignored) };
+        self.summary.add(event.key.as_deref(), event.found, &event.caller.function);
+        let first = *self.first_ns.get_or_insert(hit.ns);
+        if self.teller.show.json {
+            line(out, &self.document(hit, &event))?;
+        } else if !self.options.paced || self.throttle.passes(hit.ns) {
+            match self.throttle.take_held_back() {
+                0 => {}
+                n => writeln!(out, "  … {n} more, not shown").map_err(write_error)?,
+            }
+            out.write_all(text(hit, &event, hit.ns.saturating_sub(first)).as_bytes()).map_err(write_error)?;
+        }
+        self.last = Some(LastHit { map: event.map, key: event.key, goroutine: hit.goroutine });
+        Ok(self.budget.hit(1).map_or(Taken::Told, Taken::Last))
+    }
+
+    /// Judges what the watch costs: the target's CPU time so far, and hits that cost it, wanted or not.
+    pub fn judge(&mut self, cpu: Duration, hits: u64) -> Option<Spent> {
+        self.budget.judge(Duration::from_nanos(now_ns()), cpu, hits)
+    }
+
+    /// Judges a share of time, as a debugger that stops the target sees it.
+    pub fn judge_share(&self, percent: f64) -> Option<Spent> {
+        let allowed = self.options.max_overhead.filter(|&allowed| percent > allowed)?;
+        Some(Spent::Overhead { percent, allowed })
+    }
+
+    /// Tells what it all came to. `dropped` hits were lost; one cost `cost`.
+    pub fn finish(&mut self, dropped: u64, cost: Option<Duration>, out: &mut dyn Write) -> Result<()> {
+        let Summary { hits, found, missed, keys, missing, callers } = &self.summary;
+        let micros = cost.map(|cost| (cost.as_secs_f64() * 1e7).round() / 10.0);
+        let top = |frequent: &crate::probe::summary::Frequent| frequent.top(TOP).into_iter().map(own).collect();
+        let [keys, missing, callers]: [Vec<(String, u64)>; 3] = [top(keys), top(missing), top(callers)];
+        if self.teller.show.json {
+            let rows = |rows: &[(String, u64)], what: &str, is_json: bool| -> Vec<Value> {
+                let value = |text: &str| match is_json {
+                    true => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+                    false => Value::from(text),
+                };
+                rows.iter().map(|(text, count)| json!({what: value(text), "count": count})).collect()
+            };
+            let summary = json!({
+                "hits": hits, "found": found, "missed": missed, "dropped": dropped, "us_per_hit": micros,
+                "keys": rows(&keys, "key", true), "missing": rows(&missing, "key", true),
+                "callers": rows(&callers, "func", false),
+            });
+            return line(out, &json!({ "summary": summary }));
+        }
+        let held_back = self.throttle.take_held_back();
+        if held_back > 0 {
+            writeln!(out, "  … {held_back} more, not shown").map_err(write_error)?;
+        }
+        let mut text = format!("{hits} operations, {found} found, {missed} missed, {dropped} dropped");
+        if let Some(micros) = micros {
+            text += &format!(", {micros} us each");
+        }
+        text.push('\n');
+        for (title, rows) in [("keys", keys), ("missing keys", missing), ("callers", callers)] {
+            if !rows.is_empty() {
+                text += &format!("  most frequent {title}:\n");
+            }
+            for (row, count) in rows {
+                text += &format!("  {count:>10}  {row}\n");
+            }
+        }
+        out.write_all(text.as_bytes()).map_err(write_error)
+    }
+
+    fn document(&self, hit: &Hit, event: &Event) -> Value {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| text.into());
+        let mut document = json!({
+            "n": self.summary.hits,
+            "ns": hit.ns,
+            "goid": hit.goroutine,
+            "thread": hit.thread,
+            "op": event.operation.name(),
+            "function": event.function,
+            "type": &*event.type_name,
+            "map": format!("{:#x}", hit.map),
+            "key": event.key.as_deref().map(parse),
+            "found": event.found,
+            "caller": {
+                "func": event.caller.function,
+                "file": event.caller.place.as_ref().map(|place| &place.0),
+                "line": event.caller.place.as_ref().map(|place| place.1),
+            },
+        });
+        if let Some(name) = &event.name {
+            document["name"] = (**name).into();
+        }
+        if let Some(near) = &event.near {
+            document["near"] = json!([{"key": parse(&near.key), "relation": near.relation, "detail": near.detail}]);
+        }
+        if let Some(state) = &event.state {
+            document["state"] = state.clone();
+        }
+        document
+    }
+}
+
+fn own((text, count): (&str, u64)) -> (String, u64) {
+    (text.to_string(), count)
+}
+
+/// One line: time since the first hit, goroutine, operation, map and key, outcome, caller.
+fn text(hit: &Hit, event: &Event, since: u64) -> String {
+    let map = match &event.name {
+        Some(name) => name.to_string(),
+        None => format!("({} {:#x})", event.type_name, hit.map),
+    };
+    let key = event.key.as_ref().map_or(String::new(), |key| format!("[{key}]"));
+    let outcome = match event.found {
+        Some(true) => "  found",
+        Some(false) => "  missing",
+        None => "",
+    };
+    let mut text = format!(
+        "+{:.6}  g{}  {}  {map}{key}{outcome}  {}",
+        since as f64 * 1e-9,
+        hit.goroutine,
+        event.operation.name(),
+        event.caller.function
+    );
+    if let Some((file, line)) = &event.caller.place {
+        let file = file.rsplit('/').next().unwrap_or(file);
+        text += &format!(" {file}:{line}");
+    }
+    text.push('\n');
+    if let Some(near) = &event.near {
+        text += &format!("      like {}  {}: {}\n", near.key, near.relation, near.detail);
+    }
+    if let Some(state) = &event.state {
+        text += &format!("      {state}\n");
+    }
+    text
+}
+
+/// The plan for the session's program, from its function table or, where there is none, its symbols.
+fn plan_of(session: &Session) -> Result<ProbePlan> {
+    let program = session.types.program();
+    let bias = program.bias;
+    let mut functions: Vec<FunctionSymbol> = Vec::new();
+    for module in session.types.modules().iter().take(1) {
+        functions.extend(module.functions.functions().map(|function| FunctionSymbol {
+            name: function.name().into_owned(),
+            entry: function.entry.wrapping_sub(bias),
+            end: function.end.wrapping_sub(bias),
+        }));
+    }
+    if functions.is_empty() {
+        functions.extend(program.functions().iter().map(|function| FunctionSymbol {
+            name: function.name.clone(),
+            entry: function.address,
+            end: function.address + function.size,
+        }));
+    }
+    let version = program.version.as_ref().map(|version| version.number());
+    let go = version.unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN);
+    let arch = if program.is_arm() { Arch::Arm64 } else { Arch::Amd64 };
+    // Memory may hold breakpoints; the file does not.
+    let elf = object::File::parse(&program.file[..])
+        .map_err(|e| Error::Binary(format!("{} is no ELF file: {e}", program.path.display())))?;
+    Ok(plan(arch, go, &functions, &|address, buf| {
+        let found = elf.segments().find_map(|s| s.data_range(address, buf.len() as u64).ok().flatten());
+        found.map(|bytes| buf.copy_from_slice(bytes)).is_some()
+    }))
+}
+
+/// Offset of `goid`: what DWARF says, else what is known of the version.
+fn goid_offset(session: &Session) -> u64 {
+    let declared = || {
+        let g = session.types.by_name("runtime.g").ok()??;
+        Some(session.types.field(g, "goid").ok()??.0)
+    };
+    let version = session.types.program().version.as_ref().map(|version| version.number());
+    let known = || goroutine::goid(version.unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN));
+    declared().unwrap_or_else(known)
+}

@@ -1,0 +1,343 @@
+//! A watch in progress, driven by Python: the debugger hands in stopped threads, or the kernel engine is polled.
+
+use super::{guarded, write_all, Output, OutputArgs, PyMap, PySession, Shared, ShowArgs};
+use crate::answer::watch::{MapWatch, Taken, Wanted, WatchOptions};
+use crate::probe::Registers;
+use crate::session::Session;
+use crate::Error;
+use pyo3::prelude::*;
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use crate::probe::pace::cpu_time;
+#[cfg(target_os = "linux")]
+use crate::probe::uprobe::{Polled, Settings, UprobeSession};
+
+/// Bytes of a key that the kernel engine fetches.
+const KEY_BYTES: usize = 128;
+
+/// What to watch: a dict.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(super) struct WatchArgs {
+    map: Option<Py<PyMap>>,
+    name: String,
+    operations: Vec<String>,
+    type_name: Option<String>,
+    key: Option<String>,
+    goroutine: Option<u64>,
+    func: Option<String>,
+    misses: bool,
+    limit: u64,
+    max_overhead: Option<f64>,
+    snapshot: bool,
+    paced: bool,
+}
+
+impl WatchArgs {
+    fn options(self) -> crate::Result<WatchOptions> {
+        let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
+        let function = self.func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
+        Ok(WatchOptions {
+            map: self.map.map(|map| (map.get().0, self.name)),
+            operations: self.operations,
+            wanted: Wanted {
+                map: None,
+                type_name: self.type_name,
+                key: self.key,
+                goroutine: self.goroutine,
+                function,
+                misses: self.misses,
+            },
+            limit: self.limit,
+            max_overhead: self.max_overhead,
+            snapshot: self.snapshot,
+            paced: self.paced,
+        })
+    }
+}
+
+/// A watch. It belongs to the thread that made it, as its session does.
+#[pyclass(name = "Watch", unsendable)]
+pub(super) struct PyWatching {
+    session: Py<PySession>,
+    watch: MapWatch,
+    out: Output,
+    #[cfg(target_os = "linux")]
+    kernel: Option<(UprobeSession, u32)>,
+    cost: Option<Duration>,
+    /// Why it ended by itself.
+    ended: Option<String>,
+}
+
+/// Answers of `stopped_at`.
+const GO_ON: u8 = 0;
+const TOLD: u8 = 1;
+const REPEATED: u8 = 2;
+const LAST: u8 = 3;
+
+#[pymethods]
+impl PyWatching {
+    /// A watch by a debugger that stops the target at each of `addresses()`.
+    #[staticmethod]
+    fn stopping(
+        py: Python<'_>,
+        session: Py<PySession>,
+        what: WatchArgs,
+        show: ShowArgs,
+        to: OutputArgs,
+    ) -> PyResult<PyWatching> {
+        let out = Output::open(to)?;
+        let borrowed = session.borrow(py);
+        let shared = Shared(&borrowed.session);
+        let watch = guarded(py, || MapWatch::new(shared.get(), what.options()?, true, Duration::ZERO, show.into()))?;
+        drop(borrowed);
+        Ok(PyWatching {
+            session,
+            watch,
+            out,
+            #[cfg(target_os = "linux")]
+            kernel: None,
+            cost: None,
+            ended: None,
+        })
+    }
+
+    /// A watch by the kernel's probes in process `pid`, which runs on.
+    #[cfg(target_os = "linux")]
+    #[staticmethod]
+    fn in_kernel(
+        py: Python<'_>,
+        session: Py<PySession>,
+        pid: u32,
+        what: WatchArgs,
+        show: ShowArgs,
+        to: OutputArgs,
+    ) -> PyResult<PyWatching> {
+        let out = Output::open(to)?;
+        let borrowed = session.borrow(py);
+        let shared = Shared(&borrowed.session);
+        let (watch, kernel, cost) = guarded(py, || {
+            crate::probe::capability()?;
+            let options = what.options()?;
+            let cost = crate::probe::cost_per_hit(KEY_BYTES)?;
+            let mut watch = MapWatch::new(shared.get(), options, false, cost, show.into())?;
+            let settings = Settings {
+                goid_offset: watch.goid_offset(),
+                key_bytes: KEY_BYTES,
+                filters: watch.kernel_filters(shared.get()),
+            };
+            let kernel = UprobeSession::start(pid, watch.plan(), &settings)?;
+            watch.follow(kernel.plan());
+            Ok((watch, kernel, cost))
+        })?;
+        drop(borrowed);
+        Ok(PyWatching { session, watch, out, kernel: Some((kernel, pid)), cost: Some(cost), ended: None })
+    }
+
+    /// Run-time addresses of the probes.
+    fn addresses(&self) -> Vec<u64> {
+        self.watch.addresses()
+    }
+
+    /// The registers that `stopped_with` wants, by the debugger's names.
+    fn register_names(&self) -> Vec<&'static str> {
+        Registers::names(self.watch.plan().arch).to_vec()
+    }
+
+    /// Thread `thread`, traced by the calling thread, has stopped at probe `point`; raises Error when its registers
+    /// cannot be read directly. Returns 0: not wanted, 1: told, 2: repeated unless `sure`, 3: told, and the last.
+    fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32, sure: bool) -> PyResult<u8> {
+        let registers = Registers::of_traced(thread as i32).map_err(PyErr::from)?;
+        self.stopped(py, point, thread, registers, sure)
+    }
+
+    /// As `stopped_at`, with the values of `register_names()`.
+    fn stopped_with(
+        &mut self,
+        py: Python<'_>,
+        point: usize,
+        thread: u32,
+        registers: [u64; 9],
+        sure: bool,
+    ) -> PyResult<u8> {
+        self.stopped(py, point, thread, Registers::new(registers), sure)
+    }
+
+    /// Takes what the kernel recorded, waiting for it up to `milliseconds`; returns whether the watch has ended.
+    #[cfg(target_os = "linux")]
+    fn poll(&mut self, py: Python<'_>, milliseconds: u64) -> PyResult<bool> {
+        let Some((kernel, pid)) = &mut self.kernel else { return Ok(true) };
+        if self.ended.is_some() {
+            return Ok(true);
+        }
+        let session = self.session.borrow(py);
+        let work = Borrowed((&session.session, &mut self.watch, kernel, &mut self.out));
+        let pid = *pid;
+        let ended = guarded(py, move || {
+            let (session, watch, kernel, out) = work.get();
+            let mut ended: Option<String> = None;
+            let mut failed = None;
+            session.memory.forget();
+            let mut text = Vec::new();
+            let polled = kernel.poll(Duration::from_millis(milliseconds), &mut |hit| {
+                if failed.is_none() && ended.is_none() {
+                    match watch.take(session, &hit, &mut text) {
+                        Ok(Taken::Last(spent)) => ended = Some(spent.to_string()),
+                        Ok(_) => {}
+                        Err(error) => failed = Some(error),
+                    }
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            write_all(&mut *out.writer, &String::from_utf8_lossy(&text))?;
+            out.flush()?;
+            if polled == Polled::Ended {
+                ended.get_or_insert(format!("process {pid} has ended, or runs another program"));
+            } else if let (None, Some(cpu)) = (&ended, cpu_time(pid)) {
+                ended = watch.judge(cpu, kernel.passed()?).map(|spent| spent.to_string());
+            }
+            Ok(ended)
+        })?;
+        self.ended = ended;
+        Ok(self.ended.is_some())
+    }
+
+    /// Why the watch ended by itself, or None.
+    fn ended(&self) -> Option<String> {
+        self.ended.clone()
+    }
+
+    /// Judges the share of time, in percent, that the debugger takes; returns whether that ends the watch.
+    fn judge_share(&mut self, percent: f64) -> bool {
+        if let Some(spent) = self.watch.judge_share(percent) {
+            self.ended = Some(spent.to_string());
+        }
+        self.ended.is_some()
+    }
+
+    /// Operations told so far.
+    fn hits(&self) -> u64 {
+        self.watch.hits()
+    }
+
+    /// The last hit told: (map or None, its address, key as shown or None, goroutine id).
+    fn last(&self) -> Option<(Option<PyMap>, u64, Option<String>, u64)> {
+        let last = self.watch.last()?;
+        Some((last.map.map(PyMap), last.map.map_or(0, |map| map.address), last.key.clone(), last.goroutine))
+    }
+
+    /// Removes the kernel's probes and tells what it all came to; `cost` is seconds per hit, when the caller knows.
+    #[pyo3(signature = (cost=None))]
+    fn finish(&mut self, py: Python<'_>, cost: Option<f64>) -> PyResult<()> {
+        let mut cost = self.cost.or(cost.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
+        let session = self.session.borrow(py);
+        #[cfg(target_os = "linux")]
+        let kernel = self.kernel.take();
+        #[cfg(not(target_os = "linux"))]
+        let kernel: Option<((), u32)> = None;
+        if self.watch.hits() == 0 {
+            cost = None;
+        }
+        let work = Borrowed((&session.session, &mut self.watch, kernel, &mut self.out));
+        guarded(py, move || {
+            let (session, watch, kernel, out) = work.get();
+            let mut dropped = 0;
+            #[cfg(target_os = "linux")]
+            if let Some((kernel, _)) = kernel {
+                session.memory.forget();
+                let mut failed = None;
+                let totals = kernel.stop(&mut |hit| {
+                    if failed.is_none() {
+                        failed = watch.take(session, &hit, &mut *out.writer).err();
+                    }
+                })?;
+                dropped = totals.dropped;
+                failed.map_or(Ok(()), Err)?;
+            }
+            watch.finish(dropped, cost, &mut *out.writer)?;
+            out.flush()
+        })?;
+        Ok(())
+    }
+}
+
+impl PyWatching {
+    fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers, sure: bool) -> PyResult<u8> {
+        let session = self.session.borrow(py);
+        let work = Borrowed((&session.session, &mut self.watch, (), &mut self.out));
+        let taken = guarded(py, move || {
+            let (session, watch, (), out) = work.get();
+            let taken = watch.stopped_at(session, point, thread, &registers, sure, &mut *out.writer)?;
+            out.flush()?;
+            Ok(taken)
+        })?;
+        Ok(match taken {
+            Taken::Ignored => GO_ON,
+            Taken::Told => TOLD,
+            Taken::Repeated => REPEATED,
+            Taken::Last(spent) => {
+                self.ended = Some(spent.to_string());
+                LAST
+            }
+        })
+    }
+}
+
+/// What one call borrows, used by the calling thread while Python's lock is free.
+struct Borrowed<'a, K>((&'a Session, &'a mut MapWatch, K, &'a mut Output));
+
+// SAFETY: `guarded` runs its closure on the calling thread; nothing is sent anywhere.
+unsafe impl<K> Send for Borrowed<'_, K> {}
+
+impl<'a, K> Borrowed<'a, K> {
+    fn get(self) -> (&'a Session, &'a mut MapWatch, K, &'a mut Output) {
+        self.0
+    }
+}
+
+/// A program held before its first instruction.
+#[cfg(target_os = "linux")]
+#[pyclass(name = "Program", unsendable)]
+pub(super) struct PyProgram(Option<crate::probe::launch::Held>, Option<std::process::Child>);
+
+#[cfg(target_os = "linux")]
+#[pymethods]
+impl PyProgram {
+    /// Loads `program`, which does not run before `release`; killed when dropped before.
+    #[staticmethod]
+    fn hold(program: std::ffi::OsString, args: Vec<std::ffi::OsString>) -> PyResult<PyProgram> {
+        Ok(PyProgram(Some(crate::probe::launch::Held::start(&program, &args, |_| {})?), None))
+    }
+
+    /// Its process id.
+    #[getter]
+    fn pid(&self) -> u32 {
+        self.0.as_ref().map(|held| held.pid()).or(self.1.as_ref().map(|child| child.id())).unwrap_or(0)
+    }
+
+    /// Lets it run.
+    fn release(&mut self) -> PyResult<()> {
+        if let Some(held) = self.0.take() {
+            self.1 = Some(held.release()?);
+        }
+        Ok(())
+    }
+
+    /// Waits for its end; its exit status, or minus the signal that killed it.
+    fn wait(&mut self, py: Python<'_>) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        let child = self.1.as_mut()?;
+        let status = py.detach(|| child.wait()).ok()?;
+        status.code().or(status.signal().map(|signal| -signal))
+    }
+}
+
+/// Whether kernel probes can be used here; raises Error with what is missing.
+#[cfg(target_os = "linux")]
+#[pyfunction]
+pub(super) fn kernel_probes() -> PyResult<()> {
+    Ok(crate::probe::capability()?)
+}
