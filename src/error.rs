@@ -60,3 +60,18 @@ impl Watch for Quiet {
         Ok(())
     }
 }
+
+impl Error {
+    /// What a writer's failure means; `path` is what was written to.
+    pub fn of_output(error: &std::io::Error, path: &str) -> Error {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(Error::Interrupted) => Error::Interrupted,
+            _ => Error::Output { path: path.into(), reason: error.to_string() },
+        }
+    }
+
+    /// As an error of a writer. (`ErrorKind::Interrupted` would make `write_all` try again.)
+    pub fn into_io(self) -> std::io::Error {
+        std::io::Error::other(self)
+    }
+}

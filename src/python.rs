@@ -100,7 +100,7 @@ impl PyWriter {
         result.map_err(|error| {
             let interrupted = Python::attach(|py| error.is_instance_of::<PyKeyboardInterrupt>(py));
             match interrupted {
-                true => std::io::Error::from(std::io::ErrorKind::Interrupted),
+                true => Error::Interrupted.into_io(),
                 false => std::io::Error::other(error.to_string()),
             }
         })
@@ -129,10 +129,7 @@ impl Output {
 
     /// Hands over what was written.
     fn flush(&mut self) -> crate::Result<()> {
-        self.writer.flush().map_err(|error| match error.kind() {
-            std::io::ErrorKind::Interrupted => Error::Interrupted,
-            _ => Error::Output { path: "the answer".into(), reason: error.to_string() },
-        })
+        self.writer.flush().map_err(|error| Error::of_output(&error, "the answer"))
     }
 
     /// Runs `answer` without holding Python's lock; a panic becomes an error.
@@ -144,11 +141,7 @@ impl Output {
         let path = self.path.clone();
         let result = guarded(py, move || {
             let result = answer(&self.watch, &mut *self.writer);
-            result.and_then(|answer| match self.writer.flush() {
-                Ok(()) => Ok(answer),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(Error::Interrupted),
-                Err(error) => Err(Error::Output { path: "the answer".into(), reason: error.to_string() }),
-            })
+            result.and_then(|answer| self.flush().map(|()| answer))
         });
         match (result, path) {
             (Err(Error::Output { reason, .. }), Some(path)) => Err(cannot_write(&path, reason).into()),
@@ -480,7 +473,7 @@ impl PySession {
                 true => serde_json::json!({"file": file, "entries": count}).to_string(),
                 false => format!("{count} entries written to {file}"),
             };
-            writeln!(out, "{said}").map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
+            writeln!(out, "{said}").map_err(|e| Error::of_output(&e, "the answer"))
         })
     }
 
@@ -521,7 +514,7 @@ impl PySession {
         self.answer(py, map, to, |session, map, watch, out| {
             let mut text = Vec::new();
             answer::literal(&session.open(map)?, limit, &show, watch, &mut text)?;
-            out.write_all(&text).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
+            out.write_all(&text).map_err(|e| Error::of_output(&e, "the answer"))
         })
     }
 
@@ -703,7 +696,7 @@ fn named(path: &Path, error: trace::TraceError) -> Error {
 }
 
 fn write_all(out: &mut dyn Write, text: &str) -> crate::Result<()> {
-    out.write_all(text.as_bytes()).map_err(|e| Error::Output { path: "the answer".into(), reason: e.to_string() })
+    out.write_all(text.as_bytes()).map_err(|e| Error::of_output(&e, "the answer"))
 }
 
 /// The goroutines of a core or process, for a join.

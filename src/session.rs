@@ -9,7 +9,7 @@ use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::{sync, GoMap, Header};
-use crate::memory::{CoreMemory, Memory, ProcessMemory, Thread};
+use crate::memory::{BackedMemory, CoreMemory, Memory, ProcessMemory, Thread};
 use crate::types::Location;
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -76,6 +76,7 @@ impl Session {
         let path = executable.map(Path::to_path_buf).unwrap_or(link);
         let program = Program::open(&path, auxv_entry(pid))?;
         let threads = memory.threads().to_vec();
+        let memory = BackedMemory::new(memory, program.file.clone(), program.read_only());
         Session::new(Arc::new(memory), program, threads, notes)
     }
 

@@ -1,5 +1,8 @@
 """`gomap watch` in gdb: probes the program while it runs, by breakpoints of gdb's or by the kernel."""
 
+import ctypes
+import os
+import signal
 import sys
 import threading
 import time
@@ -144,11 +147,33 @@ def _engine(front, args, what, show, to):
     return _Recording(native)
 
 
+class _Termination:
+    """Holds a SIGTERM back: gdb would quit at once, and leave threads on breakpoints that are no more."""
+
+    def __init__(self):
+        self.asked = False
+        # Python does not know gdb's own handler, so it could not put it back.
+        self._signal = ctypes.CDLL(None).signal
+        self._signal.argtypes, self._signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        self._handler = self._signal(signal.SIGTERM, None)
+        signal.signal(signal.SIGTERM, self._hold)
+
+    def _hold(self, _number, _frame):
+        self.asked = True
+
+    def pass_on(self):
+        """Gives gdb its handler back, and the signal that came."""
+        self._signal(signal.SIGTERM, self._handler)
+        if self.asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 class _Clock(threading.Thread):
     """Calls `tick` on gdb's own thread again and again; interrupts the program when that says so."""
 
-    def __init__(self, tick, seconds):
+    def __init__(self, tick, seconds, termination):
         super().__init__(daemon=True)
+        self._termination = termination
         self._tick, self._over = tick, threading.Event()
         self._deadline = time.monotonic() + seconds if seconds else None
         self._pending = False
@@ -164,7 +189,7 @@ class _Clock(threading.Thread):
         if self._over.is_set():
             return
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        if self._tick() or late:
+        if self._tick() or late or self._termination.asked:
             self._over.set()
             try:
                 gdb.execute("interrupt")
@@ -183,7 +208,8 @@ def run(front, args, what, show, to):
     engine = _engine(front, args, what, show, to)
     _running = True
     ended = []
-    clock = _Clock(engine.tick, args.seconds)
+    termination = _Termination()
+    clock = _Clock(engine.tick, args.seconds, termination)
 
     def on_exit(_event):
         ended.append("the program has ended")
@@ -201,7 +227,10 @@ def run(front, args, what, show, to):
         clock.join()
         gdb.events.exited.disconnect(on_exit)
         _running = False
-        engine.finish()
+        try:
+            engine.finish()
+        finally:
+            termination.pass_on()
     if isinstance(engine.error, Error):
         raise engine.error
     if engine.error is not None and not isinstance(engine.error, KeyboardInterrupt):

@@ -176,10 +176,7 @@ fn flush(out: &mut dyn Write, buffer: &mut Vec<u8>) -> Result<()> {
 }
 
 fn write_error(error: std::io::Error) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::Interrupted => Error::Interrupted,
-        _ => Error::Output { path: "the answer".into(), reason: error.to_string() },
-    }
+    Error::of_output(&error, "the answer")
 }
 
 /// Writes one JSON document as a line.

@@ -3,6 +3,7 @@
 use super::buildinfo::{BuildInfo, GoVersion};
 use super::dwarf::Dwarf;
 use super::elf;
+use crate::memory::ReadOnly;
 use crate::{Error, Result};
 use memmap2::Mmap;
 use object::read::elf::FileHeader;
@@ -67,6 +68,23 @@ impl Program {
     pub fn is_arm(&self) -> bool {
         let machine = elf::header(&self.file, &self.path).map(|h| h.e_machine(object::LittleEndian));
         machine.is_ok_and(|machine| machine == object::elf::EM_AARCH64)
+    }
+
+    /// The segments that the program cannot write to, at run-time addresses. Those of a program that the loader
+    /// relocates are writable at first, and are not among them.
+    pub fn read_only(&self) -> Vec<ReadOnly> {
+        let Ok(header) = elf::header(&self.file, &self.path) else { return Vec::new() };
+        let Ok(segments) = header.program_headers(object::LittleEndian, &self.file[..]) else { return Vec::new() };
+        let e = object::LittleEndian;
+        let read_only = |s: &&object::elf::ProgramHeader64<object::LittleEndian>| {
+            s.p_type.get(e) == object::elf::PT_LOAD && !s.p_flags.get(e).contains(object::elf::PF_W)
+        };
+        let part = |s: &object::elf::ProgramHeader64<object::LittleEndian>| ReadOnly {
+            start: s.p_vaddr.get(e).wrapping_add(self.bias),
+            len: s.p_filesz.get(e),
+            offset: s.p_offset.get(e),
+        };
+        segments.iter().filter(read_only).map(part).collect()
     }
 
     /// The function of the symbol table that contains the run-time address `pc`.

@@ -2,11 +2,13 @@
 //!
 //! Only 64-bit little-endian targets (amd64, arm64) are read; the binary layer refuses others.
 
+mod backed;
 mod blocks;
 mod core;
 mod debugger;
 mod process;
 
+pub use backed::{BackedMemory, ReadOnly};
 pub use blocks::{each_block, Block};
 pub use core::{CoreMemory, Thread};
 pub use debugger::DebuggerMemory;

@@ -1,0 +1,68 @@
+//! A process's memory with its executable's file behind it: what no write can change is still there when the
+//! process has ended.
+
+use super::{Memory, MemoryError, Place, Region};
+use memmap2::Mmap;
+use std::sync::Arc;
+
+/// A part of the file that is mapped read-only.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOnly {
+    /// Run-time address of its first byte.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+}
+
+/// Memory, and the file for what the memory does not give.
+pub struct BackedMemory<M> {
+    memory: M,
+    file: Arc<Mmap>,
+    parts: Vec<ReadOnly>,
+}
+
+impl<M: Memory> BackedMemory<M> {
+    /// Puts `parts` of `file` behind `memory`.
+    pub fn new(memory: M, file: Arc<Mmap>, parts: Vec<ReadOnly>) -> BackedMemory<M> {
+        BackedMemory { memory, file, parts }
+    }
+
+    fn in_file(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let within = |part: &&ReadOnly| address.checked_sub(part.start).is_some_and(|at| at < part.len);
+        let part = self.parts.iter().find(within)?;
+        let at = address - part.start;
+        let end = at.checked_add(len as u64).filter(|&end| end <= part.len)?;
+        self.file.get(part.offset.checked_add(at)? as usize..part.offset.checked_add(end)? as usize)
+    }
+}
+
+impl<M: Memory> Memory for BackedMemory<M> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(address, buf).or_else(|error| {
+            buf.copy_from_slice(self.in_file(address, buf.len()).ok_or(error)?);
+            Ok(())
+        })
+    }
+
+    fn mapped(&self, address: u64, len: usize) -> Option<&[u8]> {
+        self.memory.mapped(address, len)
+    }
+
+    fn regions(&self) -> Vec<Region> {
+        self.memory.regions()
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.memory.size()
+    }
+
+    fn place(&self) -> Place {
+        self.memory.place()
+    }
+
+    fn forget(&self) {
+        self.memory.forget();
+    }
+}

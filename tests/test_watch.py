@@ -1,0 +1,320 @@
+"""`gomap watch`, `snapshot` and `diff` against programs that count and tell what they do with their maps."""
+
+import collections
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import build
+import pytest
+from conftest import EVERYTHING, GDBINIT, ROOT, cli, documents, gdb
+
+from mapscope import commands
+
+FOUR = ("1.21.13", "1.23.9", "1.24.11", "1.27.3")
+WHY_NOT = commands.kernel_refuses()
+#: Where the kernel or the rights do not allow probes, the reason is what the product itself says.
+KERNEL = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+ENGINES = [pytest.param("uprobe", marks=KERNEL), "gdb"]
+ARMED = {"gdb": "stops the program at each hit", "uprobe": "which runs on"}
+
+
+@contextlib.contextmanager
+def program(sample, version, *arguments, variant="default"):
+    with build.live(build.build(sample, version, variant), arguments, stdin=subprocess.PIPE) as live:
+        yield live
+
+
+def say(live):
+    live.process.stdin.write("\n")
+    live.process.stdin.flush()
+
+
+def command(engine, pid, *words, in_gdb=False):
+    """The command line of a watch by this engine, in gdb or without."""
+    if engine == "uprobe" and not in_gdb:
+        return [sys.executable, "-m", "mapscope.cli", "--pid", str(pid), "watch", *words]
+    line = " ".join(["gomap watch", "--engine", engine, *words])
+    return ["gdb", "-nx", "-batch", "-p", str(pid), "-x", str(GDBINIT), "-ex", line]
+
+
+@contextlib.contextmanager
+def watching(engine, line, tmp_path):
+    """A running watch, from the moment that its probes are set."""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
+    said = tmp_path / "said"
+    with open(said, "w") as errors, open(tmp_path / "out", "w") as out:
+        process = subprocess.Popen(line, stdout=out, stderr=errors, env=environment)
+        try:
+            deadline = time.monotonic() + 60
+            while ARMED[engine] not in said.read_text():
+                assert process.poll() is None and time.monotonic() < deadline, said.read_text()
+                time.sleep(0.02)
+            yield process
+            process.wait(timeout=120)
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in said.read_text()
+
+
+def events(path):
+    *hits, last = [json.loads(line) for line in path.read_text().splitlines()]
+    return hits, last["summary"]
+
+
+def shape(key):
+    """A key without what a program that runs on may have overwritten: its text behind pointers."""
+    return json.dumps(key)
+
+
+def own_counts(text):
+    """The program's own counts: (map, goroutine, operation, key, hit)."""
+    [counts] = [d["counts"] for d in documents(text) if "counts" in d]
+    own = collections.Counter()
+    for c in counts:
+        own[c["map"], c["goroutine"], c["op"], shape(c["key"]), c["hit"] if c["key"] is not None else None] += c["n"]
+    return own
+
+
+def watch_to_the_end(engine, version, operations, tmp_path, variant="default", pause=0):
+    out = tmp_path / "events.jsonl"
+    with program("ops", version, operations, 8, pause, variant=variant) as live:
+        names = {d["address"]: d["name"] for d in live.truth}
+        with watching(engine, command(engine, live.pid, "--json", "-o", str(out), "--max-overhead", "100000"), tmp_path):
+            say(live)
+            text = live.process.stdout.read()
+            assert live.process.wait(timeout=60) == 0 and text.endswith("DONE\n")
+    hits, summary = events(out)
+    seen = collections.Counter(
+        (names[e["map"]], e["goid"], e["op"], shape(e["key"]), e["found"]) for e in hits if e["map"] in names)
+    return own_counts(text), seen, hits, summary
+
+
+def without(counts, *columns):
+    short = collections.Counter()
+    for key, n in counts.items():
+        short[tuple(part for i, part in enumerate(key) if i not in columns)] += n
+    return short
+
+
+@pytest.mark.parametrize("version", FOUR)
+def test_gdb_tells_every_operation_once_with_its_key_and_outcome(version, tmp_path):
+    operations = 10_000 if EVERYTHING or version == "1.27.3" else 3_000
+    own, seen, hits, summary = watch_to_the_end("gdb", version, operations, tmp_path)
+    assert without(own, 4) == without(seen, 4) and sum(seen.values()) == operations
+    # CompareAndSwap counts as a hit in the program when it swapped, here when its key is there.
+    both = [collections.Counter({k: n for k, n in c.items() if k[2] != "CompareAndSwap"}) for c in (own, seen)]
+    assert both[0] == both[1]
+    assert summary["hits"] == len(hits) and summary["dropped"] == 0 and summary["us_per_hit"] > 0
+    assert summary["found"] + summary["missed"] == sum(e["found"] is not None for e in hits)
+    callers = {e["caller"]["func"].split("[")[0] for e in hits if "Worlds" in e.get("name", "")}
+    assert not callers or callers == {"main.(*mapSubject"}
+
+
+def test_gdb_counts_in_other_builds_as_exactly(tmp_path):
+    for variant, version in (("noopt", "1.27.3"), ("pie", "1.24.11"), ("stripped", "1.23.9")):
+        own, seen, _, _ = watch_to_the_end("gdb", version, 800, tmp_path, variant)
+        differing = without(own, 4) - without(seen, 4)
+        assert not differing, (variant, version, differing)
+        # Without DWARF the rare repetition by a signal cannot always be told from a loop.
+        assert variant == "stripped" or without(own, 4) == without(seen, 4)
+
+
+@KERNEL
+@pytest.mark.parametrize("version", FOUR)
+def test_the_kernel_tells_every_operation_once_or_counts_it_as_dropped(version, tmp_path):
+    operations = 200_000 if EVERYTHING else 20_000
+    own, seen, hits, summary = watch_to_the_end("uprobe", version, operations, tmp_path)
+    assert summary["hits"] == len(hits)
+    own, seen = without(own, 3, 4), without(seen, 3, 4)
+    assert not seen - own and sum((own - seen).values()) <= summary["dropped"]
+
+
+@KERNEL
+def test_the_kernel_s_keys_and_outcomes_hold_when_the_program_gives_time(tmp_path):
+    own, seen, _, summary = watch_to_the_end("uprobe", "1.27.3", 600, tmp_path, pause=100_000)
+    assert summary["dropped"] == 0 and without(own, 4) == without(seen, 4)
+    told = collections.Counter({k: n for k, n in seen.items() if k[4] is not None})
+    assert sum(told.values()) > 100
+    wrong = sum((told - own).values())
+    assert wrong <= len(told) // 10, (wrong, len(told))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_filters_limit_and_near_misses(engine, tmp_path):
+    with program("lookups", "1.27.3") as live:
+        def watch(*words):
+            out = tmp_path / "events.jsonl"
+            line = command(engine, live.pid, *words, "--json", "-o", str(out), "--max-overhead", "100000")
+            with watching(engine, line, tmp_path):
+                pass
+            return events(out)
+
+        hits, summary = watch("main.cache", "--limit", "30")
+        assert len(hits) == 30 and {e["name"] for e in hits} == {"main.cache"}
+        assert {e["key"] for e in hits} == {"order-A", "order-A ", "order-B"}
+        assert {e["found"] for e in hits if e["key"] == "order-A "} == {False}
+        assert {e["found"] for e in hits if e["key"] != "order-A "} == {True}
+        assert {e["caller"]["func"] for e in hits} == {"main.handle"}
+        assert {os.path.basename(e["caller"]["file"]) for e in hits} == {"main.go"}
+        assert summary["missing"][0]["key"] == "order-A " and summary["callers"][0] == {"func": "main.handle", "count": 30}
+        hits, _ = watch("--misses", "--limit", "3")
+        assert {e["key"] for e in hits} == {"order-A "}
+        assert hits[0]["near"][0]["key"] == "order-A" and hits[0]["near"][0]["relation"] == "whitespace"
+        assert "U+0020" in hits[0]["near"][0]["detail"]
+        hits, _ = watch("--key", "*B", "--limit", "3", "--func", "handle$", "--op", "access,clear", "--snapshot")
+        assert {e["key"] for e in hits} == {"order-B"} and hits[0]["state"]["count"] == 3
+        started = time.monotonic()
+        hits, summary = watch("--op", "delete", "--for", "1")
+        assert not hits and summary["hits"] == 0 and time.monotonic() - started < 30
+        [goroutine] = {e["goid"] for e in watch("main.cache", "--limit", "3")[0]}
+        assert {e["goid"] for e in watch("--goroutine", str(goroutine), "--limit", "4")[0]} == {goroutine}
+        say(live)
+        say(live)
+        assert live.process.stdout.read().endswith("DONE\n") and live.process.wait(timeout=30) == 0
+
+
+def test_stop_gives_the_prompt_at_the_hit(tmp_path):
+    with program("lookups", "1.27.3") as live:
+        answer = gdb("-p", live.pid, commands=[
+            "gomap watch main.cache --key 'order-A ' --stop",
+            'printf "goid %d\\n", $gomap_goid', "print $gomap_key", "gomap print $gomap_map --sort key --json",
+            "bt 2", "info breakpoints"])
+        assert "goid " in answer.stdout and re.search(r"order-A ", answer.stdout)
+        [document] = documents(answer.stdout)
+        assert [e["key"] for e in document["entries"]] == ["order-A", "order-B", "order-C"]
+        assert "mapaccess" in answer.stdout and "main.handle" in answer.stdout
+        assert "No breakpoints or watchpoints." in answer.stdout
+        say(live)
+        say(live)
+        assert live.process.wait(timeout=30) == 0
+
+
+def test_the_examples_of_the_help_work(tmp_path):
+    examples = re.findall(r"^  (gomap watch .*)$", commands.BY_NAME["watch"].help(), re.M)
+    assert len(examples) == 3
+    with program("lookups", "1.23.9") as live:
+        for example in examples:
+            answer = gdb("-p", live.pid, commands=[example])
+            assert answer.returncode == 0 and "order-A" in answer.stdout, answer.stdout + answer.stderr
+            assert live.process.poll() is None
+        say(live)
+        say(live)
+        assert live.process.wait(timeout=30) == 0
+
+
+def test_a_user_s_breakpoint_ends_the_watch_and_stays():
+    with program("lookups", "1.27.3") as live:
+        answer = gdb("-p", live.pid, commands=[
+            "break main.handle", "gomap watch --op assign --engine gdb", "info breakpoints", "delete"])
+        assert "main.handle" in answer.stdout and "breakpoint already hit" in answer.stdout
+        say(live)
+        say(live)
+        assert live.process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_watch_that_is_ended_from_outside_leaves_the_program_alone(engine, tmp_path):
+    """SIGINT as by Ctrl-C, SIGTERM, and for the kernel's probes SIGKILL: they go with the process that holds them."""
+    for number in (signal.SIGINT, signal.SIGTERM) + ((signal.SIGKILL,) if engine == "uprobe" else ()):
+        with program("lookups", "1.24.11") as live:
+            line = command(engine, live.pid, "--max-overhead", "100000")
+            with watching(engine, line, tmp_path) as process:
+                time.sleep(1)
+                process.send_signal(number)
+            time.sleep(0.2)
+            say(live)
+            say(live)
+            assert live.process.stdout.read().endswith("DONE\n") and live.process.wait(timeout=30) == 0
+            if number == signal.SIGINT:
+                assert re.search(r"\d+ operations, \d+ found, \d+ missed", (tmp_path / "out").read_text())
+
+
+@KERNEL
+def test_gdb_with_the_kernel_s_probes_and_a_program_of_its_own(tmp_path):
+    exe = build.build("ops", "1.27.3")
+    out = tmp_path / "events.jsonl"
+    answer = cli("watch", "--json", "-o", out, "--max-overhead", "100000", "--", exe, "exit", "2000", "4")
+    assert answer.returncode == 0 and answer.stdout.endswith("DONE\n"), answer.stderr
+    hits, _ = events(out)
+    own = own_counts(answer.stdout)
+    seen = collections.Counter((e["goid"], e["op"]) for e in hits if "main." in e["caller"]["func"])
+    assert not without(own, 0, 3, 4) - seen
+    with program("lookups", "1.27.3") as live:
+        answer = gdb("-p", live.pid, commands=["gomap watch main.cache --engine uprobe --limit 5", "info threads"])
+        assert "the kernel's probes watch" in answer.stderr and answer.stdout.count("main.handle main.go") == 5
+        say(live)
+        say(live)
+        assert live.process.wait(timeout=30) == 0
+
+
+def test_a_costly_watch_disarms_itself(tmp_path):
+    with program("ops", "1.27.3", 100_000, 8) as live:
+        line = command("gdb", live.pid, "--op", "access", "--max-overhead", "20", "-o", str(tmp_path / "file"))
+        with watching("gdb", line, tmp_path):
+            say(live)
+        assert "more than 20 % (--max-overhead)" in (tmp_path / "said").read_text()
+        assert live.process.stdout.read().endswith("DONE\n")
+
+
+def test_what_cannot_be_watched_is_one_sentence(tmp_path):
+    dump = build.dump("demo", "1.27.3")
+    answer = gdb(dump.exe, dump.core, commands=["gomap watch"])
+    assert "a core has no future to watch" in answer.stderr
+    answer = cli("--core", dump.exe, dump.core, "watch")
+    assert answer.returncode == 2 and "a core has no future" in answer.stderr
+    answer = gdb(dump.exe, commands=["gomap watch"])
+    assert "there is no process to watch" in answer.stderr
+    assert "--op" in gdb(dump.exe, commands=["gomap watch --op fly"]).stderr
+    for words in (("--pid", "999999999"), ()):
+        answer = cli(*words, "watch")
+        assert answer.returncode == 2 and len(answer.stderr.splitlines()) == 1, answer.stderr
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        answer = cli("--pid", sleeper.pid, "watch")
+        assert answer.returncode == 2 and "is not a Go program" in answer.stderr
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    with program("lookups", "1.27.3") as live:
+        answer = gdb("-p", live.pid, commands=["gomap watch --func '('", "gomap watch --key 'elem.Nothing==1' --for 0.3"])
+        assert "--func is not a regular expression" in answer.stderr and "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("version", ("1.23.9", "1.27.3"))
+def test_a_diff_tells_what_the_program_did(version, tmp_path):
+    before, after = tmp_path / "before.jsonl", tmp_path / "after.jsonl"
+    with program("lookups", version) as live:
+        assert cli("--pid", live.pid, "snapshot", "main.table", before).stdout == f"100 entries written to {before}\n"
+        say(live)
+        truth = json.loads(live.process.stdout.readline())
+        [found] = documents(cli("--pid", live.pid, "diff", before, "main.table", "--limit", "0", "--json").stdout)
+        assert {e["key"]: e["elem"] for e in found["added"]} == truth["added"]
+        assert {e["key"]: e["elem"] for e in found["removed"]} == truth["removed"]
+        assert {e["key"]: [e["old"], e["new"]] for e in found["changed"]} == truth["changed"]
+        assert found["counts"]["kept"] == 100 - len(truth["removed"]) and found["counts"]["moved"] > 0
+        assert cli("--pid", live.pid, "snapshot", "main.table", after).returncode == 0
+        assert documents(cli("diff", before, after, "--limit", "0", "--json").stdout)[0]["counts"] == found["counts"]
+        text = gdb("-p", live.pid, commands=[f"gomap diff {before} main.table --limit 2"]).stdout
+        assert "1400 added, 10 removed" in text and '  + "key 100": 100\n' in text and "1398 more" in text
+        same = cli("diff", after, after).stdout
+        assert same.startswith("0 added, 0 removed, 0 changed of 1490 entries then and 1490 now; 0 of 1490 kept ones moved")
+        say(live)
+        assert live.process.wait(timeout=30) == 0
+
+
+def test_files_that_are_no_snapshots_are_one_sentence(tmp_path):
+    for name, content in (("empty", ""), ("other", "{}\n"), ("broken", '{"mapscope_snapshot":1}\n{"key":1\n'),
+                          ("binary", b"\xff\xfe\n"), ("short", '{"mapscope_snapshot":1}\n{"key":1}\n')):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        answer = cli("diff", path, path)
+        assert answer.returncode == 2 and len(answer.stderr.splitlines()) == 1 and name in answer.stderr, answer.stderr
+    answer = cli("diff", tmp_path / "missing", tmp_path / "missing")
+    assert answer.returncode == 2 and "neither a file nor a map" in answer.stderr
