@@ -49,6 +49,8 @@ class _Stopping:
 
     def _hit(self, probe, point):
         try:
+            if not self._hits:
+                self._cpu = time.process_time()
             self._hits += 1
             thread = gdb.selected_thread().ptid
             taken = self._take(point, thread, False)
@@ -77,6 +79,7 @@ class _Stopping:
 
     def tick(self):
         """Whether the watch has to end."""
+        self.native.flush()
         now, cpu = time.monotonic(), time.process_time()
         start, used = self._window
         if now - start >= _WINDOW_SECONDS:

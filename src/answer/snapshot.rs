@@ -19,13 +19,16 @@ const DEPTH: usize = 3;
 /// Bytes of one line of a snapshot at most.
 const LONGEST_LINE: usize = 1 << 30;
 
+/// An elem and its place.
+type Stored = (Box<str>, Box<str>);
+
 /// A map's entries at one moment; key, elem and place as JSON.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The head of the map.
     pub head: Value,
     /// By key. Keys that are alike in JSON (NaNs, pointers to equal values) share one.
-    entries: FxHashMap<Box<str>, Vec<(Box<str>, Box<str>)>>,
+    entries: FxHashMap<Box<str>, Vec<Stored>>,
     count: u64,
 }
 

@@ -75,7 +75,8 @@ impl BlockCache {
         if let Some(known) = blocks.held.get(&number) {
             return known.clone();
         }
-        let mut bytes = vec![0; (AHEAD * BLOCK) as usize];
+        let ahead = if blocks.running { 1 } else { AHEAD };
+        let mut bytes = vec![0; (ahead * BLOCK) as usize];
         if !blocks.running && (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes)
         {
             for (i, piece) in bytes.chunks_exact(BLOCK as usize).enumerate() {

@@ -66,10 +66,14 @@ pub(super) struct PyWatching {
     #[cfg(target_os = "linux")]
     kernel: Option<(UprobeSession, u32)>,
     cost: Option<Duration>,
+    /// What was told and not handed over yet.
+    text: Vec<u8>,
     /// Why it ended by itself.
     ended: Option<String>,
 }
 
+/// Bytes told that are handed over at once; the rest waits for the debugger's clock.
+const PENDING: usize = 1 << 16;
 /// Answers of `stopped_at`.
 const GO_ON: u8 = 0;
 const TOLD: u8 = 1;
@@ -99,6 +103,7 @@ impl PyWatching {
             #[cfg(target_os = "linux")]
             kernel: None,
             cost: None,
+            text: Vec::new(),
             ended: None,
         })
     }
@@ -132,7 +137,15 @@ impl PyWatching {
             Ok((watch, kernel, cost))
         })?;
         drop(borrowed);
-        Ok(PyWatching { session, watch, out, kernel: Some((kernel, pid)), cost: Some(cost), ended: None })
+        Ok(PyWatching {
+            session,
+            watch,
+            out,
+            kernel: Some((kernel, pid)),
+            cost: Some(cost),
+            text: Vec::new(),
+            ended: None,
+        })
     }
 
     /// Run-time addresses of the probes.
@@ -192,8 +205,7 @@ impl PyWatching {
             if let Some(error) = failed {
                 return Err(error);
             }
-            write_all(&mut *out.writer, &String::from_utf8_lossy(&text))?;
-            out.flush()?;
+            hand_over(&mut text, out)?;
             if polled == Polled::Ended {
                 ended.get_or_insert(format!("process {pid} has ended, or runs another program"));
             } else if let (None, Some(cpu)) = (&ended, cpu_time(pid)) {
@@ -203,6 +215,16 @@ impl PyWatching {
         })?;
         self.ended = ended;
         Ok(self.ended.is_some())
+    }
+
+    /// Hands over what was told so far.
+    fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
+        let session = self.session.borrow(py);
+        let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
+        Ok(guarded(py, move || {
+            let (_, _, text, out) = work.get();
+            hand_over(text, out)
+        })?)
     }
 
     /// Why the watch ended by itself, or None.
@@ -241,9 +263,10 @@ impl PyWatching {
         if self.watch.hits() == 0 {
             cost = None;
         }
-        let work = Borrowed((&session.session, &mut self.watch, kernel, &mut self.out));
+        let work = Borrowed((&session.session, &mut self.watch, (kernel, &mut self.text), &mut self.out));
         guarded(py, move || {
-            let (session, watch, kernel, out) = work.get();
+            let (session, watch, (kernel, text), out) = work.get();
+            hand_over(text, out)?;
             let mut dropped = 0;
             #[cfg(target_os = "linux")]
             if let Some((kernel, _)) = kernel {
@@ -267,11 +290,13 @@ impl PyWatching {
 impl PyWatching {
     fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers, sure: bool) -> PyResult<u8> {
         let session = self.session.borrow(py);
-        let work = Borrowed((&session.session, &mut self.watch, (), &mut self.out));
+        let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
         let taken = guarded(py, move || {
-            let (session, watch, (), out) = work.get();
-            let taken = watch.stopped_at(session, point, thread, &registers, sure, &mut *out.writer)?;
-            out.flush()?;
+            let (session, watch, text, out) = work.get();
+            let taken = watch.stopped_at(session, point, thread, &registers, sure, text)?;
+            if text.len() >= PENDING || matches!(taken, Taken::Last(_)) {
+                hand_over(text, out)?;
+            }
             Ok(taken)
         })?;
         Ok(match taken {
@@ -284,6 +309,12 @@ impl PyWatching {
             }
         })
     }
+}
+
+fn hand_over(text: &mut Vec<u8>, out: &mut Output) -> crate::Result<()> {
+    write_all(&mut *out.writer, &String::from_utf8_lossy(text))?;
+    text.clear();
+    out.flush()
 }
 
 /// What one call borrows, used by the calling thread while Python's lock is free.

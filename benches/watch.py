@@ -1,0 +1,159 @@
+"""What one hit of a live probe costs the program: ours, a bare gdb breakpoint, dprintf, bpftrace, from one run.
+
+python3 benches/watch.py [--go VERSION]      needs gdb; bpftrace where it is installed and root
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "core-samples"), str(ROOT / "python")]
+
+import build  # noqa: E402
+from mapscope import commands  # noqa: E402
+
+BARE = """
+import gdb
+hits = 0
+class Bare(gdb.Breakpoint):
+    def stop(self):
+        global hits
+        hits += 1
+        return False
+for address in %r:
+    Bare("*%%#x" %% address, internal=True)
+print("ARMED", flush=True)
+gdb.execute("continue")
+print("HITS", hits, flush=True)
+"""
+ADDRESSES = """
+import sys
+sys.path.insert(0, %r)
+from mapscope import _native
+session = _native.Session.process(%d, None, False)
+what = dict(map=None, name="", operations=[], type_name=None, key=None, goroutine=None, func=None, misses=False,
+            limit=0, max_overhead=None, snapshot=False, paced=False)
+show = dict(json=True, depth=1, string_limit=0, elements_limit=0, colour=False)
+print(_native.Watch.stopping(session, what, show, dict(write=print, output=None, progress=None)).addresses())
+"""
+
+
+def run(exe, operations, start, armed):
+    """(seconds from go to the end, the tool's output) of the program, watched by what `start(pid)` starts."""
+    with tempfile.TemporaryFile("w+") as out, build.live(exe, (operations, 4), stdin=subprocess.PIPE) as live:
+        tool = None
+        if start:
+            tool = subprocess.Popen(start(live.pid), stdout=out, stderr=subprocess.STDOUT,
+                                    env=dict(os.environ, PYTHONPATH=str(ROOT / "python")))
+            deadline = time.monotonic() + 60
+            while True:
+                text = Path(f"/proc/{os.getpid()}/fd/{out.fileno()}").read_text(errors="replace")
+                if armed in text:
+                    break
+                if tool.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"{start(0)[0]} did not start: {text[-500:]}")
+                time.sleep(0.05)
+            time.sleep(0.5)
+        began = time.monotonic()
+        live.process.stdin.write("\n")
+        live.process.stdin.flush()
+        live.process.stdout.read()
+        seconds = time.monotonic() - began
+        live.process.wait()
+        if tool:
+            tool.wait(timeout=120)
+        out.seek(0)
+        return seconds, out.read()
+
+
+def hits_in(text):
+    return int(re.findall(r"(?:HITS |\n@hits: |^)(\d+)(?: operations)?", text, re.M)[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--go", default="1.27.3")
+    version = parser.parse_args().go
+    exe = build.build("ops", version)
+    gdb = ["gdb", "-nx", "-batch", "-iex", "set auto-load off"]
+    with tempfile.TemporaryDirectory() as scratch:
+        script = Path(scratch) / "bare.py"
+
+        def addresses(pid):
+            text = ADDRESSES % (str(ROOT / "python"), pid)
+            return eval(subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout)
+
+        def bare(pid):
+            if pid:
+                script.write_text(BARE % addresses(pid))
+            return [*gdb, "-p", str(pid), "-x", str(script)]
+
+        def dprintf(pid):
+            lines = [*gdb, "-p", str(pid)]
+            for address in addresses(pid) if pid else []:
+                lines += ["-ex", 'dprintf *%#x, "%%lx %%lx %%lx\\n", $rax, $rbx, $rcx' % address]
+            return [*lines, "-ex", "echo ARMED\\n", "-ex", "continue"]
+
+        def ours(engine, pid):
+            words = ["--max-overhead", "1000000", "-o", str(Path(scratch) / "events")]
+            if engine == "gdb":
+                return [*gdb, "-p", str(pid), "-x", str(ROOT / "gdbinit"), "-ex", "gomap watch --engine gdb " + " ".join(words)]
+            return [sys.executable, "-m", "mapscope.cli", "--pid", str(pid), "watch", *words]
+
+        def bpftrace(pid):
+            names = ["mapaccess1", "mapaccess2", "mapassign", "mapdelete", "mapaccess1_fast32", "mapaccess2_fast32",
+                     "mapaccess1_fast64", "mapaccess2_fast64", "mapaccess1_faststr", "mapaccess2_faststr",
+                     "mapassign_fast32", "mapassign_fast64", "mapassign_faststr", "mapassign_fast64ptr",
+                     "mapdelete_fast32", "mapdelete_fast64", "mapdelete_faststr"]
+            symbols = subprocess.run(["nm", str(exe)], capture_output=True, text=True).stdout
+            probes = ",".join(f"uprobe:{exe}:\"runtime.{n}\"" for n in names if f" runtime.{n}\n" in symbols)
+            code = 'BEGIN { printf("ARMED\\n"); } ' + probes
+            code += ' { printf("%lx %lx %lx\\n", reg("ax"), reg("bx"), reg("cx")); @hits = count(); }'
+            return ["bpftrace", "-p", str(pid), "-e", code]
+
+        slow, fast = 3_000, 300_000
+        free = {n: min(run(exe, n, None, "")[0] for _ in range(3)) for n in (slow, fast)}
+        print(f"Go {version}, {os.cpu_count()} cores; us that a hit adds to the program's time\n")
+        print("| probe | hits | us per hit |\n|---|---|---|")
+        costs = {}
+
+        def row(name, operations, start, armed, counted):
+            seconds, text = run(exe, operations, start, armed)
+            hits = counted(text)
+            costs[name] = (seconds - free[operations]) / hits * 1e6
+            print(f"| {name} | {hits} | {costs[name]:.1f} |", flush=True)
+
+        def told(_text):
+            first = (Path(scratch) / "events").read_text().splitlines()
+            line = next(l for l in reversed(first) if " operations, " in l)
+            return int(line.split()[0]) + int(re.search(r"(\d+) dropped", line).group(1))
+
+        row("gdb, a bare Python breakpoint", slow, bare, "ARMED", hits_in)
+        row("gdb, dprintf of three registers", slow, dprintf, "ARMED",
+            lambda text: len(re.findall(r"^[0-9a-f]+ [0-9a-f]+ [0-9a-f]+$", text, re.M)))
+        row("gomap watch --engine gdb", slow, lambda pid: ours("gdb", pid), "stops the program", told)
+        why = commands.kernel_refuses()
+        if why:
+            print(f"\nthe kernel engine was not measured: {why}")
+            return
+        row("gomap watch --engine uprobe", fast, lambda pid: ours("uprobe", pid), "runs on", told)
+        if shutil.which("bpftrace"):
+            row("bpftrace, printf of three registers", fast, bpftrace, "ARMED", hits_in)
+        bare_cost = costs["gdb, a bare Python breakpoint"]
+        print(f"\nengine gdb / bare breakpoint: {costs['gomap watch --engine gdb'] / bare_cost:.2f}"
+              f"; bare breakpoint / engine uprobe: {bare_cost / costs['gomap watch --engine uprobe']:.0f}", end="")
+        if "bpftrace, printf of three registers" in costs:
+            peer = costs["bpftrace, printf of three registers"]
+            print(f"; engine uprobe / bpftrace: {costs['gomap watch --engine uprobe'] / peer:.2f}", end="")
+        print()
+
+
+if __name__ == "__main__":
+    main()
