@@ -318,3 +318,15 @@ def test_files_that_are_no_snapshots_are_one_sentence(tmp_path):
         assert answer.returncode == 2 and len(answer.stderr.splitlines()) == 1 and name in answer.stderr, answer.stderr
     answer = cli("diff", tmp_path / "missing", tmp_path / "missing")
     assert answer.returncode == 2 and "neither a file nor a map" in answer.stderr
+
+
+def test_a_remote_program_is_watched_through_gdbserver():
+    with program("lookups", "1.27.3") as live:
+        answer = gdb("-iex", "set auto-load off", build.build("lookups", "1.27.3"), commands=[
+            f"target remote | gdbserver --once --attach - {live.pid}", "gomap watch main.cache --limit 6 --max-overhead 1000",
+            "gomap watch --misses --for 1 --max-overhead 1000", "detach"])
+        assert "Traceback" not in answer.stderr and answer.stdout.count("operations, ") == 2
+        assert "6 operations, 4 found, 2 missed" in answer.stdout and 'like "order-A"  whitespace' in answer.stdout
+        say(live)
+        say(live)
+        assert live.process.wait(timeout=30) == 0

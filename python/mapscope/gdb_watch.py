@@ -38,7 +38,7 @@ class _Stopping:
     """The gdb engine: the program stops at each hit."""
 
     def __init__(self, native, stop_at_hit, direct):
-        self.native, self.error = native, None
+        self.native, self.error, self.ending = native, None, False
         self._stop_at_hit, self._direct = stop_at_hit, direct
         self._names = native.register_names()
         self._hits, self._cpu = 0, time.process_time()
@@ -58,7 +58,7 @@ class _Stopping:
                 if _is_stepped_back_to(probe, gdb.selected_thread()):
                     return False
                 taken = self._take(point, thread, True)
-            return taken == _LAST or (taken == _TOLD and self._stop_at_hit)
+            return self.ending or taken == _LAST or (taken == _TOLD and self._stop_at_hit)
         except Exception as error:  # whatever it is, it ends the watch, not the session
             self.error = error
             return True
@@ -76,6 +76,12 @@ class _Stopping:
         frame = gdb.newest_frame()
         values = [int(frame.read_register(name)) & (1 << 64) - 1 for name in self._names]
         return self.native.stopped_with(point, number, values, sure)
+
+    def end(self):
+        """Ends at the next hit; returns whether the program has to be interrupted besides."""
+        waited, self.ending = self.ending, True
+        # gdbserver cannot interrupt a program that leads no process group.
+        return self._direct or waited
 
     def tick(self):
         """Whether the watch has to end."""
@@ -108,6 +114,10 @@ class _Recording:
         except (Error, KeyboardInterrupt) as error:
             self.error = error
             return True
+
+    def end(self):
+        """Whether the program has to be interrupted for the end."""
+        return True
 
     def finish(self):
         self.native.finish()
@@ -172,12 +182,12 @@ class _Termination:
 
 
 class _Clock(threading.Thread):
-    """Calls `tick` on gdb's own thread again and again; interrupts the program when that says so."""
+    """Calls `engine.tick` on gdb's own thread again and again; interrupts the program when that says so."""
 
-    def __init__(self, tick, seconds, termination):
+    def __init__(self, engine, seconds, termination):
         super().__init__(daemon=True)
-        self._termination = termination
-        self._tick, self._over = tick, threading.Event()
+        self._engine, self._termination = engine, termination
+        self._over = threading.Event()
         self._deadline = time.monotonic() + seconds if seconds else None
         self._pending = False
 
@@ -192,7 +202,9 @@ class _Clock(threading.Thread):
         if self._over.is_set():
             return
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        if self._tick() or late or self._termination.asked:
+        if self._engine.tick() or late or self._termination.asked:
+            if not self._engine.end():
+                return
             self._over.set()
             try:
                 gdb.execute("interrupt")
@@ -212,7 +224,7 @@ def run(front, args, what, show, to):
     _running = True
     ended = []
     termination = _Termination()
-    clock = _Clock(engine.tick, args.seconds, termination)
+    clock = _Clock(engine, args.seconds, termination)
 
     def on_exit(_event):
         ended.append("the program has ended")
