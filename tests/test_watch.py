@@ -49,7 +49,9 @@ def watching(engine, line, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
     said = tmp_path / "said"
     with open(said, "w") as errors, open(tmp_path / "out", "w") as out:
-        process = subprocess.Popen(line, stdout=out, stderr=errors, env=environment)
+        # A shell starts background jobs with SIGINT ignored, and so would the watch.
+        process = subprocess.Popen(line, stdout=out, stderr=errors, env=environment,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         try:
             deadline = time.monotonic() + 60
             while ARMED[engine] not in said.read_text():
