@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "core-samples"), str(ROOT / "python")]
 
 import build  # noqa: E402
-from mapscope import commands  # noqa: E402
+from mapscope import _native, commands  # noqa: E402
 
 BARE = """
 import gdb
@@ -33,16 +33,15 @@ print("ARMED", flush=True)
 gdb.execute("continue")
 print("HITS", hits, flush=True)
 """
-ADDRESSES = """
-import sys
-sys.path.insert(0, %r)
-from mapscope import _native
-session = _native.Session.process(%d, None, False)
-what = dict(map=None, name="", operations=[], type_name=None, key=None, goroutine=None, func=None, misses=False,
-            limit=0, max_overhead=None, snapshot=False, paced=False)
-show = dict(json=True, depth=1, string_limit=0, elements_limit=0, colour=False)
-print(_native.Watch.stopping(session, what, show, dict(write=print, output=None, progress=None)).addresses())
-"""
+
+
+def addresses(pid):
+    """Where we probe this process."""
+    session = _native.Session.process(pid, None, False)
+    what = dict(map=None, name="", operations=[], type_name=None, key=None, goroutine=None, func=None, misses=False,
+                limit=0, max_overhead=None, snapshot=False, paced=False)
+    show = dict(json=True, depth=1, string_limit=0, elements_limit=0, colour=False)
+    return _native.Watch.stopping(session, what, show, dict(write=print, output=None, progress=None)).addresses()
 
 
 def run(exe, operations, start, armed):
@@ -85,10 +84,6 @@ def main():
     gdb = ["gdb", "-nx", "-batch", "-iex", "set auto-load off"]
     with tempfile.TemporaryDirectory() as scratch:
         script = Path(scratch) / "bare.py"
-
-        def addresses(pid):
-            text = ADDRESSES % (str(ROOT / "python"), pid)
-            return eval(subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout)
 
         def bare(pid):
             if pid:

@@ -154,6 +154,26 @@ fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Output { path: path.display().to_string(), reason: reason.to_string() }
 }
 
+/// Has `write` write entries to the file at `path`, and says to `out` how many.
+fn into_file(
+    path: &Path,
+    as_json: bool,
+    out: &mut dyn Write,
+    write: impl FnOnce(&mut std::fs::File) -> crate::Result<u64>,
+) -> crate::Result<()> {
+    let mut file = std::fs::File::create(path).map_err(|e| cannot_write(path, e))?;
+    let count = write(&mut file).map_err(|e| match e {
+        Error::Output { reason, .. } => cannot_write(path, reason),
+        other => other,
+    })?;
+    let file = path.display().to_string();
+    let said = match as_json {
+        true => serde_json::json!({"file": file, "entries": count}).to_string(),
+        false => format!("{count} entries written to {file}"),
+    };
+    write_all(out, &(said + "\n"))
+}
+
 /// Runs `work` without Python's lock. A panic is a bug of ours: it must not end the debugger.
 fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
     py.detach(|| {
@@ -460,20 +480,9 @@ impl PySession {
         self.answer(py, map, to, |session, map, watch, out| {
             let map = session.open(map)?;
             let format = Format::of(&path)?;
-            let mut file = std::fs::File::create(&path).map_err(|e| cannot_write(&path, e))?;
-            let count = answer::write_behind(&mut file, |file| {
-                answer::export(&map, format, depth, &session.notes, watch, file)
-            });
-            let count = count.map_err(|e| match e {
-                Error::Output { reason, .. } => cannot_write(&path, reason),
-                other => other,
-            })?;
-            let file = path.display().to_string();
-            let said = match json {
-                true => serde_json::json!({"file": file, "entries": count}).to_string(),
-                false => format!("{count} entries written to {file}"),
-            };
-            writeln!(out, "{said}").map_err(|e| Error::of_output(&e, "the answer"))
+            into_file(&path, json, out, |file| {
+                answer::write_behind(file, |file| answer::export(&map, format, depth, &session.notes, watch, file))
+            })
         })
     }
 
@@ -481,18 +490,8 @@ impl PySession {
     #[pyo3(signature = (map, *, path, json, to))]
     fn snapshot(&self, py: Python<'_>, map: &PyMap, path: PathBuf, json: bool, to: OutputArgs) -> PyResult<()> {
         self.answer(py, map, to, |session, map, watch, out| {
-            let file = std::fs::File::create(&path).map_err(|e| cannot_write(&path, e))?;
-            let mut file = std::io::BufWriter::new(file);
-            let count = answer::snapshot(&session.open(map)?, &session.notes, watch, &mut file)?;
-            file.flush().map_err(|e| cannot_write(&path, e))?;
-            let file = path.display().to_string();
-            write_all(
-                out,
-                &match json {
-                    true => format!("{}\n", serde_json::json!({"file": file, "entries": count})),
-                    false => format!("{count} entries written to {file}\n"),
-                },
-            )
+            let map = session.open(map)?;
+            into_file(&path, json, out, |file| answer::snapshot(&map, &session.notes, watch, file))
         })
     }
 
@@ -720,6 +719,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(diff, module)?)?;
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;
+    module.add("OPERATIONS", answer::watch::FAMILIES)?;
     module.add("Error", module.py().get_type::<PyError>())?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! slices, arrays, interfaces, channel buffers and the maps themselves, breadth first, so that a map's owner path is
 //! the shortest. Then those among the heap's objects that their keys' own hashes prove to be maps.
 
+use crate::binary::rtype;
 use crate::error::{Quiet, Watch};
 use crate::goroutine::runtime::Runtime;
 use crate::heap::identify::{Identified, Identifier};
@@ -300,12 +301,12 @@ impl<'s> Traversal<'s> {
 
     fn interface(&mut self, methods: bool, word: u64, data: u64, address: u64, step: &Rc<Step>) -> Result<()> {
         let memory = self.session.memory.clone();
-        let descriptor = if methods { memory.u64(word.wrapping_add(8)).unwrap_or(0) } else { word };
+        let descriptor = rtype::of_interface(&*memory, methods, word).unwrap_or(0);
         let Ok(dynamic) = self.session.types.by_descriptor(descriptor) else { return Ok(()) };
         if !self.leads(dynamic) {
             return Ok(());
         }
-        let direct = crate::binary::rtype::is_direct(&*memory, descriptor).unwrap_or(false);
+        let direct = rtype::is_direct(&*memory, descriptor).unwrap_or(false);
         let at = if direct { address.wrapping_add(8) } else { data };
         if direct || self.is_new(at, dynamic) {
             self.queue.push_back(Work::Value(at, dynamic, step.clone()));

@@ -76,7 +76,7 @@ impl Session {
         let path = executable.map(Path::to_path_buf).unwrap_or(link);
         let program = Program::open(&path, auxv_entry(pid))?;
         let threads = memory.threads().to_vec();
-        let memory = BackedMemory::new(memory, program.file.clone(), program.read_only());
+        let memory = BackedMemory::new(memory, program.file.clone(), program.bias);
         Session::new(Arc::new(memory), program, threads, notes)
     }
 
@@ -189,15 +189,14 @@ impl Session {
 
     /// The goroutine ID in the `runtime.g` at this address.
     fn goid(&self, g: u64) -> Option<u64> {
-        let ty = self.types.by_name("runtime.g").ok()??;
-        let (offset, _) = self.types.field(ty, "goid").ok()??;
+        let offset = self.types.offset("runtime.g", "goid").ok()??;
         self.memory.u64(g.checked_add(offset)?).ok()
     }
 
     /// The process's hash state.
     pub fn hash_state(&self) -> Result<HashState> {
         let program = self.types.program();
-        let go = program.version.as_ref().map(|v| v.number()).unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN);
+        let go = program.go();
         let named = hash_state::variables(go).map(|name| self.types.variable(name).ok().flatten().map(|found| found.0));
         let addresses = match named {
             [Some(flag), Some(schedule), Some(hashkey)] => [flag, schedule, hashkey],

@@ -35,9 +35,9 @@ def say(live):
     live.process.stdin.flush()
 
 
-def command(engine, pid, *words, in_gdb=False):
-    """The command line of a watch by this engine, in gdb or without."""
-    if engine == "uprobe" and not in_gdb:
+def command(engine, pid, *words):
+    """The command line of a watch by this engine: the kernel's needs no gdb."""
+    if engine == "uprobe":
         return [sys.executable, "-m", "mapscope.cli", "--pid", str(pid), "watch", *words]
     line = " ".join(["gomap watch", "--engine", engine, *words])
     return ["gdb", "-nx", "-batch", "-p", str(pid), "-x", str(GDBINIT), "-ex", line]
@@ -70,17 +70,12 @@ def events(path):
     return hits, last["summary"]
 
 
-def shape(key):
-    """A key without what a program that runs on may have overwritten: its text behind pointers."""
-    return json.dumps(key)
-
-
 def own_counts(text):
     """The program's own counts: (map, goroutine, operation, key, hit)."""
     [counts] = [d["counts"] for d in documents(text) if "counts" in d]
     own = collections.Counter()
     for c in counts:
-        own[c["map"], c["goroutine"], c["op"], shape(c["key"]), c["hit"] if c["key"] is not None else None] += c["n"]
+        own[c["map"], c["goroutine"], c["op"], json.dumps(c["key"]), c["hit"] if c["key"] is not None else None] += c["n"]
     return own
 
 
@@ -94,7 +89,7 @@ def watch_to_the_end(engine, version, operations, tmp_path, variant="default", p
             assert live.process.wait(timeout=60) == 0 and text.endswith("DONE\n")
     hits, summary = events(out)
     seen = collections.Counter(
-        (names[e["map"]], e["goid"], e["op"], shape(e["key"]), e["found"]) for e in hits if e["map"] in names)
+        (names[e["map"]], e["goid"], e["op"], json.dumps(e["key"]), e["found"]) for e in hits if e["map"] in names)
     return own_counts(text), seen, hits, summary
 
 

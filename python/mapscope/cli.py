@@ -32,7 +32,7 @@ class CliFront(commands.Front):
         if self._session is None:
             self._session = self._open()
             for note in self._session.notes():
-                print("mapscope: " + note, file=sys.stderr)
+                self.note(note)
         return self._session
 
     def keep_running(self):
@@ -52,8 +52,7 @@ class CliFront(commands.Front):
             raise Error("%s; or watch from gdb, whose own engine needs no such rights" % why)
         if self._session is None:
             self._session = self._open()
-        watch = _native.Watch.in_kernel(self._session, self._pid, what, show, to)
-        self.note("the kernel's probes watch process %d, which runs on" % self._pid)
+        watch = commands.watch_in_kernel(self, self._session, self._pid, what, show, to)
         if self._program is not None:
             self._held.release()
         deadline = time.monotonic() + args.seconds if args.seconds else None

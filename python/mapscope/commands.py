@@ -396,14 +396,11 @@ def _run_explain(front, args):
     front.session().explain(args.goid, json=args.json, to=output(front, args))
 
 
-OPERATIONS = ("access", "assign", "delete", "iterate", "clear")
-
-
 def _operations(text):
     chosen = [word.strip() for word in text.split(",")]
     for word in chosen:
-        if word not in OPERATIONS:
-            raise argparse.ArgumentTypeError("%r is none of %s" % (word, ", ".join(OPERATIONS)))
+        if word not in _native.OPERATIONS:
+            raise argparse.ArgumentTypeError("%r is none of %s" % (word, ", ".join(_native.OPERATIONS)))
     return chosen
 
 
@@ -417,7 +414,7 @@ def _seconds(text):
 def _watch_options(parser):
     parser.add_argument("map", metavar="MAP", nargs="?", help="only this map (default: every map of the program)")
     parser.add_argument("--op", type=_operations, metavar="OP,OP", default=[],
-                        help="only these operations: access, assign, delete, iterate, clear")
+                        help="only these operations: " + ", ".join(_native.OPERATIONS))
     parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE; with 0xADDR, its type")
     parser.add_argument("--key", metavar="PATTERN", help="only keys that match: text, glob*, /regex/, key>=10")
     parser.add_argument("--goroutine", metavar="N", type=_count, help="only this goroutine")
@@ -455,6 +452,13 @@ def kernel_refuses():
     except Error as error:
         return str(error)
     return None
+
+
+def watch_in_kernel(front, session, pid, what, show, to):
+    """The native Watch of the kernel's probes in this process, from now on."""
+    watch = _native.Watch.in_kernel(session, pid, what, show, to)
+    front.note("the kernel's probes watch process %d, which runs on" % pid)
+    return watch
 
 
 def _snapshot_options(parser):

@@ -41,7 +41,7 @@ class GdbFront(commands.Front):
         if self._session is None or self._key != key:
             self._session, self._key = _open(inferior, kind, core, program), key
             for note in self._session.notes():
-                sys.stderr.write("mapscope: %s\n" % note)
+                self.note(note)
         return self._session
 
     def has_target(self):

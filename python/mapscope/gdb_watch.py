@@ -9,11 +9,9 @@ import time
 
 import gdb
 
-from mapscope import _native, commands
-from mapscope._native import Error
+from mapscope import commands
+from mapscope._native import Error, Watch
 
-#: Answers of the native Watch.
-_TOLD, _REPEATED, _LAST = 1, 2, 3
 #: How often the clock is looked at, and the kernel's records are fetched.
 _TICK_SECONDS = 0.1
 #: Over how long a time the debugger's share is judged.
@@ -54,11 +52,11 @@ class _Stopping:
             self._hits += 1
             thread = gdb.selected_thread().ptid
             taken = self._take(point, thread, False)
-            if taken == _REPEATED:
+            if taken == Watch.REPEATED:
                 if _is_stepped_back_to(probe, gdb.selected_thread()):
                     return False
                 taken = self._take(point, thread, True)
-            return self.ending or taken == _LAST or (taken == _TOLD and self._stop_at_hit)
+            return self.ending or taken == Watch.LAST or (taken == Watch.TOLD and self._stop_at_hit)
         except Exception as error:  # whatever it is, it ends the watch, not the session
             self.error = error
             return True
@@ -152,12 +150,10 @@ def _engine(front, args, what, show, to):
     if args.engine == "uprobe" and why:
         raise Error(why)
     if args.engine == "gdb" or why:
-        native = _native.Watch.stopping(front.session(), what, show, to)
+        native = Watch.stopping(front.session(), what, show, to)
         front.note("gdb stops the program at each hit%s" % (" (%s)" % why if why and args.engine == "auto" else ""))
         return _Stopping(native, args.stop, native_target)
-    native = _native.Watch.in_kernel(front.session(), inferior.pid, what, show, to)
-    front.note("the kernel's probes watch process %d, which runs on" % inferior.pid)
-    return _Recording(native)
+    return _Recording(commands.watch_in_kernel(front, front.session(), inferior.pid, what, show, to))
 
 
 class _Termination:
@@ -258,9 +254,9 @@ def run(front, args, what, show, to):
 
 
 def _tell_hit(front, last):
-    found, address, key, goroutine = last
+    found, key, goroutine = last
     front.hit_map = front.last = found
-    gdb.set_convenience_variable("gomap_map", address)
+    gdb.set_convenience_variable("gomap_map", found.address if found else 0)
     gdb.set_convenience_variable("gomap_key", key or "")
     gdb.set_convenience_variable("gomap_goid", goroutine)
     gdb.execute("frame")

@@ -85,6 +85,13 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// A key in the form asked for.
+    fn key_text(&self, key: &[u8]) -> Result<String> {
+        let mut text = Vec::new();
+        self.write(&self.key, &Ok(key), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Appends `{"key":…,"elem":…}` or `key: elem`.
     fn entry(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<()> {
         if self.show.json {

@@ -42,27 +42,27 @@ pub fn snapshot(map: &GoMap<'_>, notes: &[String], watch: &dyn Watch, out: &mut 
     first[FORMAT] = VERSION.into();
     line(out, &first)?;
     let mut buffer = Vec::new();
-    let count = each_entry(map, watch, &mut |entry| {
-        buffer.extend_from_slice(entry);
-        buffer.push(b'\n');
+    let count = each_entry(map, watch, &mut |key, elem, place| {
+        buffer.extend_from_slice(format!("{{\"key\":{key},\"elem\":{elem},\"where\":{place}}}\n").as_bytes());
         flush_if_full(out, &mut buffer)
     })?;
     flush(out, &mut buffer)?;
     Ok(count)
 }
 
-fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<u64> {
-    let show = show();
-    let values = Values::of(map, &show, &Quiet)?;
+/// Calls `f` with key, elem and place of each entry as JSON; returns how many there are.
+fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&str, &str, &str) -> Result<()>) -> Result<u64> {
+    let values = Values::of(map, &show(), &Quiet)?;
     let mut count = 0;
-    let mut text = Vec::new();
+    let (mut key, mut elem) = (Vec::new(), Vec::new());
     map.each(watch, &mut |entry| {
-        text.clear();
-        values.entry(entry, &mut text)?;
-        text.pop();
-        text.extend_from_slice(format!(",\"where\":{}}}", place_json(entry.place, entry.slot)).as_bytes());
+        key.clear();
+        elem.clear();
+        values.write(&values.key, &entry.key, &mut key)?;
+        values.write(&values.elem, &entry.elem, &mut elem)?;
+        let place = place_json(entry.place, entry.slot).to_string();
         count += 1;
-        f(&text)?;
+        f(&String::from_utf8_lossy(&key), &String::from_utf8_lossy(&elem), &place)?;
         Ok(true)
     })?;
     Ok(count)
@@ -72,8 +72,9 @@ impl Snapshot {
     /// Of a map as it is now.
     pub fn of(map: &GoMap<'_>, notes: &[String], watch: &dyn Watch) -> Result<Snapshot> {
         let mut snapshot = Snapshot { head: head(map, &state(&map.survey(watch)?, notes)), ..Snapshot::default() };
-        each_entry(map, watch, &mut |entry| {
-            snapshot.add(&String::from_utf8_lossy(entry)).map_err(|e| Error::Map(format!("an entry: {e}")))
+        each_entry(map, watch, &mut |key, elem, place| {
+            snapshot.add(key, elem, place);
+            Ok(())
         })?;
         Ok(snapshot)
     }
@@ -82,7 +83,7 @@ impl Snapshot {
     pub fn read(path: &Path, watch: &dyn Watch) -> Result<Snapshot> {
         let bad = |n: u64, why: String| Error::Usage(format!("{}, line {n}: {why}", path.display()));
         let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
-        let mut lines = std::io::BufReader::new(std::io::Read::take(file, u64::MAX));
+        let mut lines = std::io::BufReader::new(file);
         let mut text = String::new();
         let mut snapshot = Snapshot::default();
         for n in 1.. {
@@ -98,22 +99,22 @@ impl Snapshot {
                         return Err(not_one(path));
                     }
                 }
-                _ => snapshot.add(text.trim_end()).map_err(|e| bad(n, format!("not an entry ({e})")))?,
+                _ => snapshot.add_line(text.trim_end()).map_err(|e| bad(n, format!("not an entry ({e})")))?,
             }
         }
         Ok(snapshot)
     }
 
-    fn add(&mut self, text: &str) -> std::result::Result<(), String> {
+    fn add_line(&mut self, text: &str) -> std::result::Result<(), String> {
         let entry: FxHashMap<&str, &RawValue> = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        let member = |name: &str| {
-            let missing = || format!("it has no {name}");
-            entry.get(name).map(|value| Box::<str>::from(value.get())).ok_or_else(missing)
-        };
-        let of = (member("elem")?, member("where")?);
-        self.entries.entry(member("key")?).or_default().push(of);
-        self.count += 1;
+        let member = |name: &str| entry.get(name).map(|value| value.get()).ok_or_else(|| format!("it has no {name}"));
+        self.add(member("key")?, member("elem")?, member("where")?);
         Ok(())
+    }
+
+    fn add(&mut self, key: &str, elem: &str, place: &str) {
+        self.entries.entry(key.into()).or_default().push((elem.into(), place.into()));
+        self.count += 1;
     }
 }
 

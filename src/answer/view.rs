@@ -43,15 +43,10 @@ pub fn view(
     let shown = GoMap { memory: &overlay, ..session.open(target)? };
     let show = Show { json: false, colour: false, values: VALUES };
     let values = Values::of(&shown, &show, watch)?;
-    let print = |bytes: &[u8]| -> Result<String> {
-        let mut text = Vec::new();
-        values.write(&values.key, &Ok(bytes), &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    view.key = Some(print(&bytes)?);
+    view.key = Some(values.key_text(&bytes)?);
     view.verdict = Some(inquiry.verdict);
     for near in &inquiry.near {
-        let (key, relation, detail) = (print(&near.key)?, near.relation.name(), near.detail.clone());
+        let (key, relation, detail) = (values.key_text(&near.key)?, near.relation.name(), near.detail.clone());
         view.near.push(NearKey { key, relation, detail });
     }
     Ok(view)

@@ -44,13 +44,8 @@ pub fn why(
     state.extend_from_slice(&session.notes);
     let shown = GoMap { memory: &overlay, ..session.open(target)? };
     let values = Values::of(&shown, show, watch)?;
-    let print = |bytes: &[u8]| -> Result<String> {
-        let mut text = Vec::new();
-        values.write(&values.key, &Ok(bytes), &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    let key = print(&bytes)?;
-    let near = inquiry.near.iter().map(|near| Ok((print(&near.key)?, near))).collect::<Result<Vec<_>>>()?;
+    let key = values.key_text(&bytes)?;
+    let near = inquiry.near.iter().map(|near| Ok((values.key_text(&near.key)?, near))).collect::<Result<Vec<_>>>()?;
     let answer = match show.json {
         true => document(&map, &state, &key, &inquiry, &hasher, &near),
         false => text(&map, &state, &key, &inquiry, &hasher, &near),

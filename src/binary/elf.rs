@@ -91,3 +91,34 @@ pub fn build_ids(data: &[u8]) -> BuildIds {
     }
     ids
 }
+
+/// A part of a file that is mapped when the program starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadSegment {
+    /// Run-time address of its first byte.
+    pub start: u64,
+    /// Bytes of it that the file holds.
+    pub size: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Whether the program may write to it.
+    pub writable: bool,
+}
+
+/// The segments of the executable in `data`, moved by `bias`; none when it is none.
+pub fn load_segments(data: &[u8], bias: u64) -> Vec<LoadSegment> {
+    let Ok(header) = Header::parse(data) else { return Vec::new() };
+    let Ok(segments) = header.program_headers(LittleEndian, data) else { return Vec::new() };
+    let loads = segments.iter().filter(|s| s.p_type(LittleEndian) == object::elf::PT_LOAD);
+    loads
+        .map(|segment| {
+            let offset = segment.p_offset(LittleEndian);
+            LoadSegment {
+                start: segment.p_vaddr(LittleEndian).wrapping_add(bias),
+                size: segment.p_filesz(LittleEndian).min((data.len() as u64).saturating_sub(offset)),
+                offset,
+                writable: segment.p_flags(LittleEndian).contains(object::elf::PF_W),
+            }
+        })
+        .collect()
+}

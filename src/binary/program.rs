@@ -1,9 +1,8 @@
 //! The program under test: its file, how far it was moved, and its debug information.
 
-use super::buildinfo::{BuildInfo, GoVersion};
+use super::buildinfo::{BuildInfo, GoVersion, NEWEST_KNOWN};
 use super::dwarf::Dwarf;
 use super::elf;
-use crate::memory::ReadOnly;
 use crate::{Error, Result};
 use memmap2::Mmap;
 use object::read::elf::FileHeader;
@@ -64,27 +63,15 @@ impl Program {
         Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, functions: OnceLock::new() })
     }
 
+    /// Its Go version; the newest known when it does not say.
+    pub fn go(&self) -> (u32, u32) {
+        self.version.as_ref().map_or(NEWEST_KNOWN, |version| version.number())
+    }
+
     /// Whether it is for arm64; else it is for amd64.
     pub fn is_arm(&self) -> bool {
         let machine = elf::header(&self.file, &self.path).map(|h| h.e_machine(object::LittleEndian));
         machine.is_ok_and(|machine| machine == object::elf::EM_AARCH64)
-    }
-
-    /// The segments that the program cannot write to, at run-time addresses. Those of a program that the loader
-    /// relocates are writable at first, and are not among them.
-    pub fn read_only(&self) -> Vec<ReadOnly> {
-        let Ok(header) = elf::header(&self.file, &self.path) else { return Vec::new() };
-        let Ok(segments) = header.program_headers(object::LittleEndian, &self.file[..]) else { return Vec::new() };
-        let e = object::LittleEndian;
-        let read_only = |s: &&object::elf::ProgramHeader64<object::LittleEndian>| {
-            s.p_type.get(e) == object::elf::PT_LOAD && !s.p_flags.get(e).contains(object::elf::PF_W)
-        };
-        let part = |s: &object::elf::ProgramHeader64<object::LittleEndian>| ReadOnly {
-            start: s.p_vaddr.get(e).wrapping_add(self.bias),
-            len: s.p_filesz.get(e),
-            offset: s.p_offset.get(e),
-        };
-        segments.iter().filter(read_only).map(part).collect()
     }
 
     /// The function of the symbol table that contains the run-time address `pc`.

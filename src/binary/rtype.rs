@@ -6,7 +6,7 @@
 use super::buildinfo::{uvarint, GoVersion};
 use super::moduledata::{Itabs, Module};
 use super::typename;
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryError};
 use crate::types::{ClassicLayout, Field, GoType, Kind, MapLayout, MapType, Shape, SwissLayout, TypeId};
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
@@ -62,6 +62,15 @@ const MAX_LISTED: u64 = 1 << 24;
 pub fn is_direct(memory: &dyn Memory, descriptor: u64) -> Result<bool> {
     let [tflag, _align, _field_align, kind] = memory.array::<4>(descriptor.wrapping_add(offset::TFLAG as u64))?;
     Ok((tflag | kind) & DIRECT != 0)
+}
+
+/// Address of the descriptor of an interface's dynamic type, from its first word, which is not 0: the descriptor
+/// itself or, with `methods`, an itab, whose second word it is (src/internal/abi/iface.go; runtime.itab before go1.22).
+pub fn of_interface(memory: &dyn Memory, methods: bool, word: u64) -> Result<u64, MemoryError> {
+    match methods {
+        true => memory.u64(word.wrapping_add(8)),
+        false => Ok(word),
+    }
 }
 
 /// Whether values of the type at `descriptor` are hashed and compared as plain bytes: `TFlagRegularMemory`.

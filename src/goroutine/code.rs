@@ -80,7 +80,7 @@ impl<'a> Code<'a> {
     pub fn of(session: &'a Session) -> Result<Code<'a>> {
         let memory = &*session.memory;
         let program = session.types.program();
-        let go = program.version.as_ref().map_or(crate::binary::buildinfo::NEWEST_KNOWN, |v| v.number());
+        let go = program.go();
         let missing =
             || Error::Binary("the program has no runtime.firstmoduledata; its stacks cannot be walked".into());
         let (first, ty) = session.types.variable("runtime.firstmoduledata")?.ok_or_else(missing)?;

@@ -88,7 +88,7 @@ impl<'a> Runtime<'a> {
     pub fn of(session: &'a Session) -> Result<Runtime<'a>> {
         let memory = &*session.memory;
         let program = session.types.program();
-        let of = |ty: &str, path: &str| offset(session, ty, path);
+        let of = |ty: &str, path: &str| session.types.offset(ty, path);
         let need = |ty: &str, path: &str| -> Result<u64> {
             of(ty, path)?.ok_or_else(|| Error::Type(format!("{ty} has no field {path} in this program")))
         };
@@ -154,14 +154,14 @@ impl<'a> Runtime<'a> {
         };
         let (allgs, _) = variable(session, "runtime.allgs")?;
         let allgs = (memory.u64(allgs)?, memory.u64(allgs.wrapping_add(8))?);
-        let go = program.version.as_ref().map_or(crate::binary::buildinfo::NEWEST_KNOWN, |v| v.number());
+        let go = program.go();
         let reasons = reasons(session)?;
         Ok(Runtime { memory, session, g, m, sudog, chan, allgs, reasons, go, arm: program.is_arm() })
     }
 
     /// Offset of a field of a type by its path, or `None` when the program has no such type or field.
     pub fn offset(&self, ty: &str, path: &str) -> Option<u64> {
-        offset(self.session, ty, path).ok().flatten()
+        self.session.types.offset(ty, path).ok().flatten()
     }
 }
 
@@ -169,18 +169,6 @@ impl<'a> Runtime<'a> {
 pub fn variable(session: &Session, name: &str) -> Result<(u64, TypeId)> {
     let found = session.types.variable(name)?;
     found.ok_or_else(|| Error::Type(format!("the program has no {name}; its goroutines cannot be found")))
-}
-
-/// Follows `a.b.c` from the struct type named `ty`.
-fn offset(session: &Session, ty: &str, path: &str) -> Result<Option<u64>> {
-    let Some(mut ty) = session.types.by_name(ty)? else { return Ok(None) };
-    let mut sum = 0u64;
-    for name in path.split('.') {
-        let Some((offset, field)) = session.types.field(ty, name)? else { return Ok(None) };
-        sum = sum.wrapping_add(offset);
-        ty = field;
-    }
-    Ok(Some(sum))
 }
 
 /// Reads `runtime.waitReasonStrings`.

@@ -2,6 +2,7 @@
 //! all its keys lie where their own hash says, and its values are such as the types allow.
 
 use super::Heap;
+use crate::binary::rtype;
 use crate::error::{Quiet, Watch};
 use crate::layout::{hmap, swiss};
 use crate::map::check::check;
@@ -221,9 +222,8 @@ impl<'s> Identifier<'s> {
             _ if ty.kind == Kind::String => word(8) == 0 || (word(0) != 0 && word(8) < MAX_LENGTH && leads(word(0))),
             Shape::Slice(_) => word(8) <= word(16) && word(16) < MAX_LENGTH && leads(word(0)),
             Shape::Interface { methods } => {
-                let at = if *methods { word(0).wrapping_add(8) } else { word(0) };
-                let descriptor = if *methods { self.session.memory.u64(at).unwrap_or(0) } else { at };
-                word(0) == 0 || self.session.types.by_descriptor(descriptor).is_ok()
+                let descriptor = || rtype::of_interface(&*self.session.memory, *methods, word(0)).unwrap_or(0);
+                word(0) == 0 || self.session.types.by_descriptor(descriptor()).is_ok()
             }
             Shape::Pointer(_) | Shape::Map(_) | Shape::Chan(_) | Shape::Func => leads(word(0)),
             Shape::Struct(fields) => fields.iter().all(|field| part(field.offset, field.ty)),

@@ -5,7 +5,7 @@
 //! uses is read from its hasher function, never derived from the key type alone.
 
 use super::hash::HashState;
-use crate::binary::rtype::{is_direct, is_regular_memory};
+use crate::binary::rtype::{self, is_direct, is_regular_memory};
 use crate::memory::Memory;
 use crate::types::{Field, GoType, Kind, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -417,8 +417,7 @@ impl<'a> Keys<'a> {
         if word == 0 {
             return Ok(None);
         }
-        // An itab's second word is the dynamic type.
-        let descriptor = if methods { self.memory.u64(word.wrapping_add(8))? } else { word };
+        let descriptor = rtype::of_interface(self.memory, methods, word)?;
         let dynamic = self.dynamic_type(descriptor)?;
         let value = match dynamic.direct {
             true => data.to_le_bytes()[..(dynamic.ty.size as usize).min(8)].to_vec(),

@@ -2,38 +2,30 @@
 //! process has ended.
 
 use super::{Memory, MemoryError, Place, Region};
+use crate::binary::elf::{load_segments, LoadSegment};
 use memmap2::Mmap;
 use std::sync::Arc;
-
-/// A part of the file that is mapped read-only.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadOnly {
-    /// Run-time address of its first byte.
-    pub start: u64,
-    /// Bytes.
-    pub len: u64,
-    /// Where it begins in the file.
-    pub offset: u64,
-}
 
 /// Memory, and the file for what the memory does not give.
 pub struct BackedMemory<M> {
     memory: M,
     file: Arc<Mmap>,
-    parts: Vec<ReadOnly>,
+    parts: Vec<LoadSegment>,
 }
 
 impl<M: Memory> BackedMemory<M> {
-    /// Puts `parts` of `file` behind `memory`.
-    pub fn new(memory: M, file: Arc<Mmap>, parts: Vec<ReadOnly>) -> BackedMemory<M> {
+    /// Puts the executable's `file`, moved by `bias`, behind `memory`. What the loader relocates is writable at first,
+    /// and is not taken from the file.
+    pub fn new(memory: M, file: Arc<Mmap>, bias: u64) -> BackedMemory<M> {
+        let parts = load_segments(&file, bias).into_iter().filter(|segment| !segment.writable).collect();
         BackedMemory { memory, file, parts }
     }
 
     fn in_file(&self, address: u64, len: usize) -> Option<&[u8]> {
-        let within = |part: &&ReadOnly| address.checked_sub(part.start).is_some_and(|at| at < part.len);
+        let within = |part: &&LoadSegment| address.checked_sub(part.start).is_some_and(|at| at < part.size);
         let part = self.parts.iter().find(within)?;
         let at = address - part.start;
-        let end = at.checked_add(len as u64).filter(|&end| end <= part.len)?;
+        let end = at.checked_add(len as u64).filter(|&end| end <= part.size)?;
         self.file.get(part.offset.checked_add(at)? as usize..part.offset.checked_add(end)? as usize)
     }
 }

@@ -427,18 +427,12 @@ fn main_path(mappings: &[FileMapping], auxv: &HashMap<u64, u64>) -> Option<Strin
 
 /// The loadable segments of an executable as extents at `bias`.
 fn file_segments(data: &[u8], index: usize, bias: u64) -> Vec<Extent> {
-    let Ok(header) = elf::Header::parse(data) else { return Vec::new() };
-    let Ok(segments) = header.program_headers(LittleEndian, data) else { return Vec::new() };
-    let loads = segments.iter().filter(|s| s.p_type(LittleEndian) == raw::PT_LOAD);
-    loads
-        .filter_map(|segment| {
-            let start = segment.p_vaddr(LittleEndian).wrapping_add(bias);
-            let offset = segment.p_offset(LittleEndian);
-            let size = segment.p_filesz(LittleEndian).min((data.len() as u64).saturating_sub(offset));
-            let end = start.checked_add(size)?;
-            (size > 0).then_some(Extent { start, end, source: Source::File(index), offset })
-        })
-        .collect()
+    let extent = |segment: elf::LoadSegment| {
+        let end = segment.start.checked_add(segment.size)?;
+        let elf::LoadSegment { start, offset, .. } = segment;
+        (segment.size > 0).then_some(Extent { start, end, source: Source::File(index), offset })
+    };
+    elf::load_segments(data, bias).into_iter().filter_map(extent).collect()
 }
 
 /// NT_FILE, NT_AUXV and NT_PRSTATUS; anything malformed is left out.

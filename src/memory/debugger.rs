@@ -77,8 +77,7 @@ impl BlockCache {
         }
         let ahead = if blocks.running { 1 } else { AHEAD };
         let mut bytes = vec![0; (ahead * BLOCK) as usize];
-        if !blocks.running && (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes)
-        {
+        if ahead > 1 && (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes) {
             for (i, piece) in bytes.chunks_exact(BLOCK as usize).enumerate() {
                 blocks.keep(number + i as u64, Some(piece.into()));
             }

@@ -8,7 +8,7 @@ mod core;
 mod debugger;
 mod process;
 
-pub use backed::{BackedMemory, ReadOnly};
+pub use backed::BackedMemory;
 pub use blocks::{each_block, Block};
 pub use core::{CoreMemory, Thread};
 pub use debugger::DebuggerMemory;

@@ -106,7 +106,9 @@ impl RecordLayout {
     }
 }
 
-fn key(place: KeyPlace, a: u64, n: u64, mut bytes: Vec<u8>, pointed: PointedKey) -> Key {
+/// The key at `place`: `a` and `n` are its register and the next, or what the kernel fetched in their stead; `bytes`
+/// is what lies behind them, as far as it was fetched.
+pub(super) fn key(place: KeyPlace, a: u64, n: u64, mut bytes: Vec<u8>, pointed: PointedKey) -> Key {
     match (place, pointed) {
         (KeyPlace::None, _) => Key::None,
         (KeyPlace::Value32(_), _) => Key::Value(a.to_le_bytes()[..4].to_vec()),

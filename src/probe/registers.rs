@@ -1,8 +1,8 @@
 //! One hit, from the registers of a thread that a debugger has stopped at a probe.
 
 use super::functions::{Arch, KeyPlace, ProbePlan};
-use super::record::{Hit, Key};
-use super::tracefs::usage;
+use super::record::{key, Hit};
+use super::tracefs::{usage, PointedKey};
 use crate::memory::Memory;
 use crate::Result;
 
@@ -74,20 +74,13 @@ impl Registers {
         };
         let outer = word(self.frame);
         let callers = [caller, word(self.frame.wrapping_add(8)), word(outer.wrapping_add(8))];
-        let key = match at.key {
-            KeyPlace::None => Key::None,
-            KeyPlace::Value32(n) => Key::Value(argument(n).to_le_bytes()[..4].to_vec()),
-            KeyPlace::Value64(n) => Key::Value(argument(n).to_le_bytes().to_vec()),
-            KeyPlace::Pointer(n) => Key::Pointer { address: argument(n), bytes: Vec::new() },
-            KeyPlace::String(n) => {
-                Key::String { address: argument(n), len: argument(n.saturating_add(1)), bytes: Vec::new() }
-            }
-            KeyPlace::Interface(n) => Key::Interface {
-                type_word: argument(n),
-                data: argument(n.saturating_add(1)),
-                value: Vec::new(),
-                behind: Vec::new(),
-            },
+        let (a, n) = match at.key {
+            KeyPlace::None => (0, 0),
+            KeyPlace::Value32(k)
+            | KeyPlace::Value64(k)
+            | KeyPlace::Pointer(k)
+            | KeyPlace::String(k)
+            | KeyPlace::Interface(k) => (argument(k), argument(k.saturating_add(1))),
         };
         Some(Hit {
             ns: 0,
@@ -96,7 +89,7 @@ impl Registers {
             point,
             map_type: at.map_type.map_or(0, argument),
             map: argument(at.map),
-            key,
+            key: key(at.key, a, n, Vec::new(), PointedKey::Bytes),
             callers: callers.map(|caller| caller.wrapping_sub(bias)),
         })
     }

@@ -13,6 +13,12 @@ use crate::probe::pace::cpu_time;
 #[cfg(target_os = "linux")]
 use crate::probe::uprobe::{Polled, Settings, UprobeSession};
 
+/// The kernel's probes, and the process that they are in.
+#[cfg(target_os = "linux")]
+type Kernel = (UprobeSession, u32);
+#[cfg(not(target_os = "linux"))]
+type Kernel = ();
+
 /// Bytes of a key that the kernel engine fetches.
 const KEY_BYTES: usize = 128;
 
@@ -63,8 +69,7 @@ pub(super) struct PyWatching {
     session: Py<PySession>,
     watch: MapWatch,
     out: Output,
-    #[cfg(target_os = "linux")]
-    kernel: Option<(UprobeSession, u32)>,
+    kernel: Option<Kernel>,
     cost: Option<Duration>,
     /// What was told and not handed over yet.
     text: Vec<u8>,
@@ -74,14 +79,19 @@ pub(super) struct PyWatching {
 
 /// Bytes told that are handed over at once; the rest waits for the debugger's clock.
 const PENDING: usize = 1 << 16;
-/// Answers of `stopped_at`.
-const GO_ON: u8 = 0;
-const TOLD: u8 = 1;
-const REPEATED: u8 = 2;
-const LAST: u8 = 3;
 
 #[pymethods]
 impl PyWatching {
+    /// Answers of `stopped_at`: not wanted; told; repeated unless `sure`; told, and the last.
+    #[classattr]
+    const IGNORED: u8 = 0;
+    #[classattr]
+    const TOLD: u8 = 1;
+    #[classattr]
+    const REPEATED: u8 = 2;
+    #[classattr]
+    const LAST: u8 = 3;
+
     /// A watch by a debugger that stops the target at each of `addresses()`.
     #[staticmethod]
     fn stopping(
@@ -91,20 +101,9 @@ impl PyWatching {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<PyWatching> {
-        let out = Output::open(to)?;
-        let borrowed = session.borrow(py);
-        let shared = Shared(&borrowed.session);
-        let watch = guarded(py, || MapWatch::new(shared.get(), what.options()?, true, Duration::ZERO, show.into()))?;
-        drop(borrowed);
-        Ok(PyWatching {
-            session,
-            watch,
-            out,
-            #[cfg(target_os = "linux")]
-            kernel: None,
-            cost: None,
-            text: Vec::new(),
-            ended: None,
+        PyWatching::begin(py, session, to, |session| {
+            let watch = MapWatch::new(session, what.options()?, true, Duration::ZERO, show.into())?;
+            Ok((watch, None, None))
         })
     }
 
@@ -119,32 +118,18 @@ impl PyWatching {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<PyWatching> {
-        let out = Output::open(to)?;
-        let borrowed = session.borrow(py);
-        let shared = Shared(&borrowed.session);
-        let (watch, kernel, cost) = guarded(py, || {
-            crate::probe::capability()?;
+        PyWatching::begin(py, session, to, |session| {
             let options = what.options()?;
             let cost = crate::probe::cost_per_hit(KEY_BYTES)?;
-            let mut watch = MapWatch::new(shared.get(), options, false, cost, show.into())?;
+            let mut watch = MapWatch::new(session, options, false, cost, show.into())?;
             let settings = Settings {
                 goid_offset: watch.goid_offset(),
                 key_bytes: KEY_BYTES,
-                filters: watch.kernel_filters(shared.get()),
+                filters: watch.kernel_filters(session),
             };
             let kernel = UprobeSession::start(pid, watch.plan(), &settings)?;
             watch.follow(kernel.plan());
-            Ok((watch, kernel, cost))
-        })?;
-        drop(borrowed);
-        Ok(PyWatching {
-            session,
-            watch,
-            out,
-            kernel: Some((kernel, pid)),
-            cost: Some(cost),
-            text: Vec::new(),
-            ended: None,
+            Ok((watch, Some((kernel, pid)), Some(cost)))
         })
     }
 
@@ -159,7 +144,7 @@ impl PyWatching {
     }
 
     /// Thread `thread`, traced by the calling thread, has stopped at probe `point`; raises Error when its registers
-    /// cannot be read directly. Returns 0: not wanted, 1: told, 2: repeated unless `sure`, 3: told, and the last.
+    /// cannot be read directly. Returns one of the constants above.
     fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32, sure: bool) -> PyResult<u8> {
         let registers = Registers::of_traced(thread as i32).map_err(PyErr::from)?;
         self.stopped(py, point, thread, registers, sure)
@@ -245,10 +230,10 @@ impl PyWatching {
         self.watch.hits()
     }
 
-    /// The last hit told: (map or None, its address, key as shown or None, goroutine id).
-    fn last(&self) -> Option<(Option<PyMap>, u64, Option<String>, u64)> {
+    /// The last hit told: (map or None, key as shown or None, goroutine id).
+    fn last(&self) -> Option<(Option<PyMap>, Option<String>, u64)> {
         let last = self.watch.last()?;
-        Some((last.map.map(PyMap), last.map.map_or(0, |map| map.address), last.key.clone(), last.goroutine))
+        Some((last.map.map(PyMap), last.key.clone(), last.goroutine))
     }
 
     /// Removes the kernel's probes and tells what it all came to; `cost` is seconds per hit, when the caller knows.
@@ -256,10 +241,7 @@ impl PyWatching {
     fn finish(&mut self, py: Python<'_>, cost: Option<f64>) -> PyResult<()> {
         let mut cost = self.cost.or(cost.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
         let session = self.session.borrow(py);
-        #[cfg(target_os = "linux")]
         let kernel = self.kernel.take();
-        #[cfg(not(target_os = "linux"))]
-        let kernel: Option<((), u32)> = None;
         if self.watch.hits() == 0 {
             cost = None;
         }
@@ -288,6 +270,21 @@ impl PyWatching {
 }
 
 impl PyWatching {
+    /// A watch that `make` makes over the session, with the kernel's probes and their cost if there are any.
+    fn begin(
+        py: Python<'_>,
+        session: Py<PySession>,
+        to: OutputArgs,
+        make: impl FnOnce(&Session) -> crate::Result<(MapWatch, Option<Kernel>, Option<Duration>)> + Send,
+    ) -> PyResult<PyWatching> {
+        let out = Output::open(to)?;
+        let borrowed = session.borrow(py);
+        let shared = Shared(&borrowed.session);
+        let (watch, kernel, cost) = guarded(py, || make(shared.get()))?;
+        drop(borrowed);
+        Ok(PyWatching { session, watch, out, kernel, cost, text: Vec::new(), ended: None })
+    }
+
     fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers, sure: bool) -> PyResult<u8> {
         let session = self.session.borrow(py);
         let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
@@ -300,12 +297,12 @@ impl PyWatching {
             Ok(taken)
         })?;
         Ok(match taken {
-            Taken::Ignored => GO_ON,
-            Taken::Told => TOLD,
-            Taken::Repeated => REPEATED,
+            Taken::Ignored => Self::IGNORED,
+            Taken::Told => Self::TOLD,
+            Taken::Repeated => Self::REPEATED,
             Taken::Last(spent) => {
                 self.ended = Some(spent.to_string());
-                LAST
+                Self::LAST
             }
         })
     }
@@ -332,7 +329,7 @@ impl<'a, K> Borrowed<'a, K> {
 /// A program held before its first instruction.
 #[cfg(target_os = "linux")]
 #[pyclass(name = "Program", unsendable)]
-pub(super) struct PyProgram(Option<crate::probe::launch::Held>, Option<std::process::Child>);
+pub(super) struct PyProgram(Option<crate::probe::launch::Held>);
 
 #[cfg(target_os = "linux")]
 #[pymethods]
@@ -340,29 +337,21 @@ impl PyProgram {
     /// Loads `program`, which does not run before `release`; killed when dropped before.
     #[staticmethod]
     fn hold(program: std::ffi::OsString, args: Vec<std::ffi::OsString>) -> PyResult<PyProgram> {
-        Ok(PyProgram(Some(crate::probe::launch::Held::start(&program, &args, |_| {})?), None))
+        Ok(PyProgram(Some(crate::probe::launch::Held::start(&program, &args, |_| {})?)))
     }
 
-    /// Its process id.
+    /// Its process id; 0 once it is released.
     #[getter]
     fn pid(&self) -> u32 {
-        self.0.as_ref().map(|held| held.pid()).or(self.1.as_ref().map(|child| child.id())).unwrap_or(0)
+        self.0.as_ref().map_or(0, |held| held.pid())
     }
 
     /// Lets it run.
     fn release(&mut self) -> PyResult<()> {
         if let Some(held) = self.0.take() {
-            self.1 = Some(held.release()?);
+            held.release()?;
         }
         Ok(())
-    }
-
-    /// Waits for its end; its exit status, or minus the signal that killed it.
-    fn wait(&mut self, py: Python<'_>) -> Option<i32> {
-        use std::os::unix::process::ExitStatusExt;
-        let child = self.1.as_mut()?;
-        let status = py.detach(|| child.wait()).ok()?;
-        status.code().or(status.signal().map(|signal| -signal))
     }
 }
 

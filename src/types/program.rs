@@ -56,6 +56,18 @@ impl ProgramTypes {
         variables.map(|v| v.name).collect()
     }
 
+    /// Offset of the field that `a.b.c` leads to from the struct type named `ty`; `None` without such a type or field.
+    pub fn offset(&self, ty: &str, path: &str) -> Result<Option<u64>> {
+        let Some(mut ty) = self.by_name(ty)? else { return Ok(None) };
+        let mut sum = 0u64;
+        for name in path.split('.') {
+            let Some((offset, field)) = self.field(ty, name)? else { return Ok(None) };
+            sum = sum.wrapping_add(offset);
+            ty = field;
+        }
+        Ok(Some(sum))
+    }
+
     /// The field `name` of the struct type `ty`.
     pub fn field(&self, ty: TypeId, name: &str) -> Result<Option<(u64, TypeId)>> {
         let ty = self.load(ty)?;

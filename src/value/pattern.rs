@@ -20,6 +20,7 @@ use super::plan::{Form, Plan};
 use super::scan::{self, Scanner, Wrong};
 use super::time::word_at;
 use super::walk;
+use crate::binary::rtype;
 use crate::types::{GoType, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
 use regex::bytes::Regex;
@@ -161,7 +162,7 @@ impl Test {
     /// Tests the dynamic value of an interface.
     fn holds_within(&self, context: &Context<'_>, methods: bool, value: &[u8]) -> Result<bool> {
         let first = word_at(value, 0);
-        let descriptor = if methods { context.memory.u64(first.wrapping_add(8)).ok() } else { Some(first) };
+        let descriptor = rtype::of_interface(context.memory, methods, first).ok();
         let Some(dynamic) = descriptor.filter(|_| first != 0).and_then(|address| context.dynamic(address).ok()) else {
             return Ok(false);
         };

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::plan::{Form, Plan, TimeOffsets};
 use super::sink::Sink;
 use super::time::{word_at, GoTime};
+use crate::binary::rtype;
 use crate::map::GoMap;
 use crate::memory::{Memory, MemoryError};
 use crate::types::TypeId;
@@ -293,9 +294,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
             return Ok(());
         }
         let context = self.context;
-        // abi.ITab: Inter at 0, Type at 8 (src/internal/abi/iface.go; runtime.itab before go1.22).
-        let descriptor =
-            if methods { context.memory.u64(first.wrapping_add(8)).map_err(Error::from) } else { Ok(first) };
+        let descriptor = rtype::of_interface(context.memory, methods, first).map_err(Error::from);
         let dynamic = match descriptor.and_then(|descriptor| context.dynamic(descriptor)) {
             Ok(dynamic) => dynamic,
             Err(error) => {

@@ -141,11 +141,9 @@ impl Teller {
         {
             return Ok(None);
         }
-        let Some(point) = self.plan.points.get(hit.point).cloned() else { return Ok(None) };
-        let (operation, function, return_address) = {
-            let asked = self.plan.asked(&point, &hit.callers);
-            (asked.operation, asked.function.to_string(), asked.caller)
-        };
+        let Some(point) = self.plan.points.get(hit.point) else { return Ok(None) };
+        let asked = self.plan.asked(point, &hit.callers);
+        let (operation, function, return_address) = (asked.operation, asked.function.to_string(), asked.caller);
         let ty = self.map_type(session, hit.map_type);
         let type_name = match ty.map(|ty| session.types.load(ty)) {
             Some(Ok(ty)) => ty.name.clone(),
@@ -171,48 +169,46 @@ impl Teller {
             map: ty.map(|ty| MapRef { address: hit.map, ty }),
         };
         let map = event.map.and_then(|map| session.open(map).ok());
-        let (true, Some(map)) = (!matches!(hit.key, Key::None), &map) else {
-            let wants_key = wanted.key.is_some() || wanted.misses;
-            event.name = self.name_of(session, hit.map);
-            event.state = map.filter(|_| self.snapshot).map(|map| state(&map, None));
-            return Ok((!wants_key).then_some(event));
-        };
-        let Some((bytes, arena)) = self.key_bytes(session, map, &hit.key) else {
-            event.name = self.name_of(session, hit.map);
-            return Ok((wanted.key.is_none() && !wanted.misses).then_some(event));
+        let key = map.as_ref().and_then(|map| self.key_bytes(session, map, &hit.key));
+        let (map, (bytes, arena)) = match (map, key) {
+            (Some(map), Some(key)) => (map, key),
+            _ if wanted.key.is_some() || wanted.misses => return Ok(None),
+            (map, _) => {
+                event.name = self.name_of(session, hit.map);
+                event.state =
+                    map.filter(|_| self.snapshot && matches!(hit.key, Key::None)).map(|map| state(&map, None));
+                return Ok(Some(event));
+            }
         };
         let overlay = Overlay::new(&arena, &*session.memory);
-        let shown = GoMap { memory: &overlay, ..session.open(MapRef { address: hit.map, ty: map.ty.id })? };
-        let values = Values::of(&shown, &self.show, &Quiet)?;
+        let map = GoMap { memory: &overlay, ..map };
+        let values = Values::of(&map, &self.show, &Quiet)?;
         if let Some(pattern) = &wanted.key {
-            let filter = self.filter(session, map, pattern)?;
-            let matches = |filter: &Filter| filter.matches(&values.context, &bytes, &[]);
-            if !filter.map_or(Ok(false), |filter| matches(&filter))? {
-                return Ok(None);
+            match self.filter(session, &map, pattern) {
+                Some(filter) if filter.matches(&values.context, &bytes, &[])? => {}
+                _ => return Ok(None),
             }
         }
         let keys = Keys::new(&overlay, &session.types);
         // What a write finds can only be told while the target stands still.
         let fresh = || now_ns().saturating_sub(hit.ns) < STALE_NS;
         let telling = self.stopped || (event.operation.family() == "access" && fresh());
-        let hasher = self.hasher(session, map);
+        let hasher = self.hasher(session, &map);
         let lookup = match telling {
-            true => shown.look_up(&hasher, &keys, &bytes, &Quiet).ok(),
+            true => map.look_up(&hasher, &keys, &bytes, &Quiet).ok(),
             false => None,
         };
         event.found = lookup.as_ref().map(|lookup| lookup.found.is_some());
         if wanted.misses && event.found != Some(false) {
             return Ok(None);
         }
-        let mut text = Vec::new();
-        values.write(&values.key, &Ok(&bytes), &mut text)?;
-        let key = String::from_utf8_lossy(&text).into_owned();
+        let key = values.key_text(&bytes)?;
         if event.found == Some(false) && event.operation.family() == "access" {
-            event.near = self.near(&shown, &keys, &hasher, &bytes, &key, &values);
+            event.near = self.near(&map, &keys, &hasher, &bytes, &key, &values);
         }
         event.key = Some(key);
         event.state = self.snapshot.then(|| {
-            let mut state = state(map, lookup.as_ref());
+            let mut state = state(&map, lookup.as_ref());
             if let Some(lookup) = &lookup {
                 state["notes"] = hash_notes(&hasher, lookup).into();
             }
@@ -242,14 +238,14 @@ impl Teller {
         hasher
     }
 
-    fn filter(&mut self, session: &Session, map: &GoMap<'_>, pattern: &str) -> Result<Option<Arc<Filter>>> {
+    fn filter(&mut self, session: &Session, map: &GoMap<'_>, pattern: &str) -> Option<Arc<Filter>> {
         if let Some(known) = self.filters.get(&map.ty.id) {
-            return Ok(known.clone());
+            return known.clone();
         }
         // A comparison that makes no sense for this key type matches none of its keys.
         let compiled = Filter::compile(&session.types, map.key.id, map.elem.id, pattern).ok().map(Arc::new);
         self.filters.insert(map.ty.id, compiled.clone());
-        Ok(compiled)
+        compiled
     }
 
     fn caller(&mut self, session: &Session, return_address: u64) -> Arc<Caller> {
@@ -297,9 +293,7 @@ impl Teller {
         }
         let near = inquire(map, keys, hasher, bytes, &Quiet).ok().and_then(|inquiry| {
             let nearest = inquiry.near.into_iter().next()?;
-            let mut text = Vec::new();
-            values.write(&values.key, &Ok(&nearest.key), &mut text).ok()?;
-            let key = String::from_utf8_lossy(&text).into_owned();
+            let key = values.key_text(&nearest.key).ok()?;
             Some(NearKey { key, relation: nearest.relation.name(), detail: nearest.detail })
         });
         bound(&mut self.near);

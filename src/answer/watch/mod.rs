@@ -14,7 +14,7 @@ use crate::probe::pace::{Budget, Spent, Throttle};
 use crate::probe::summary::Summary;
 use crate::probe::{plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, Registers};
 use crate::session::{MapRef, Session};
-use crate::types::{Kind, TypeSource};
+use crate::types::Kind;
 use crate::{Error, Result};
 use event::{now_ns, Teller};
 use object::{Object, ObjectSegment};
@@ -102,7 +102,7 @@ impl MapWatch {
     /// `cost` is what one costs it.
     pub fn new(
         session: &Session,
-        options: WatchOptions,
+        mut options: WatchOptions,
         stopped: bool,
         cost: Duration,
         show: Show,
@@ -121,7 +121,6 @@ impl MapWatch {
         }
         let budget = Budget::new(options.max_overhead, Some(options.limit).filter(|&limit| limit > 0), cost, WINDOW);
         let mut teller = Teller::new(session, plan, stopped, show, options.snapshot);
-        let mut options = options;
         if let Some((map, name)) = &options.map {
             teller.name(map.address, name);
             options.wanted.map = Some(map.address);
@@ -231,10 +230,7 @@ impl MapWatch {
         if self.teller.show.json {
             line(out, &self.document(hit, &event))?;
         } else if !self.options.paced || self.throttle.passes(hit.ns) {
-            match self.throttle.take_held_back() {
-                0 => {}
-                n => writeln!(out, "  … {n} more, not shown").map_err(write_error)?,
-            }
+            tell_held_back(&mut self.throttle, out)?;
             out.write_all(text(hit, &event, hit.ns.saturating_sub(first)).as_bytes()).map_err(write_error)?;
         }
         self.last = Some(LastHit { map: event.map, key: event.key, goroutine: hit.goroutine });
@@ -256,27 +252,20 @@ impl MapWatch {
     pub fn finish(&mut self, dropped: u64, cost: Option<Duration>, out: &mut dyn Write) -> Result<()> {
         let Summary { hits, found, missed, keys, missing, callers } = &self.summary;
         let micros = cost.map(|cost| (cost.as_secs_f64() * 1e7).round() / 10.0);
-        let top = |frequent: &crate::probe::summary::Frequent| frequent.top(TOP).into_iter().map(own).collect();
-        let [keys, missing, callers]: [Vec<(String, u64)>; 3] = [top(keys), top(missing), top(callers)];
+        let [keys, missing, callers] = [keys, missing, callers].map(|frequent| frequent.top(TOP));
         if self.teller.show.json {
-            let rows = |rows: &[(String, u64)], what: &str, is_json: bool| -> Vec<Value> {
-                let value = |text: &str| match is_json {
-                    true => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
-                    false => Value::from(text),
-                };
-                rows.iter().map(|(text, count)| json!({what: value(text), "count": count})).collect()
+            let of_keys = |rows: Vec<(&str, u64)>| -> Vec<Value> {
+                rows.into_iter().map(|(key, count)| json!({"key": parsed(key), "count": count})).collect()
             };
+            let of_callers: Vec<Value> =
+                callers.into_iter().map(|(caller, count)| json!({"func": caller, "count": count})).collect();
             let summary = json!({
                 "hits": hits, "found": found, "missed": missed, "dropped": dropped, "us_per_hit": micros,
-                "keys": rows(&keys, "key", true), "missing": rows(&missing, "key", true),
-                "callers": rows(&callers, "func", false),
+                "keys": of_keys(keys), "missing": of_keys(missing), "callers": of_callers,
             });
             return line(out, &json!({ "summary": summary }));
         }
-        let held_back = self.throttle.take_held_back();
-        if held_back > 0 {
-            writeln!(out, "  … {held_back} more, not shown").map_err(write_error)?;
-        }
+        tell_held_back(&mut self.throttle, out)?;
         let mut text = format!("{hits} operations, {found} found, {missed} missed, {dropped} dropped");
         if let Some(micros) = micros {
             text += &format!(", {micros} us each");
@@ -294,7 +283,6 @@ impl MapWatch {
     }
 
     fn document(&self, hit: &Hit, event: &Event) -> Value {
-        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| text.into());
         let mut document = json!({
             "n": self.summary.hits,
             "ns": hit.ns,
@@ -304,7 +292,7 @@ impl MapWatch {
             "function": event.function,
             "type": &*event.type_name,
             "map": format!("{:#x}", hit.map),
-            "key": event.key.as_deref().map(parse),
+            "key": event.key.as_deref().map(parsed),
             "found": event.found,
             "caller": {
                 "func": event.caller.function,
@@ -316,7 +304,7 @@ impl MapWatch {
             document["name"] = (**name).into();
         }
         if let Some(near) = &event.near {
-            document["near"] = json!([{"key": parse(&near.key), "relation": near.relation, "detail": near.detail}]);
+            document["near"] = json!([{"key": parsed(&near.key), "relation": near.relation, "detail": near.detail}]);
         }
         if let Some(state) = &event.state {
             document["state"] = state.clone();
@@ -325,8 +313,16 @@ impl MapWatch {
     }
 }
 
-fn own((text, count): (&str, u64)) -> (String, u64) {
-    (text.to_string(), count)
+/// A key that was written as JSON.
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+fn tell_held_back(throttle: &mut Throttle, out: &mut dyn Write) -> Result<()> {
+    match throttle.take_held_back() {
+        0 => Ok(()),
+        n => writeln!(out, "  … {n} more, not shown").map_err(write_error),
+    }
 }
 
 /// One line: time since the first hit, goroutine, operation, map and key, outcome, caller.
@@ -367,7 +363,7 @@ fn plan_of(session: &Session) -> Result<ProbePlan> {
     let program = session.types.program();
     let bias = program.bias;
     let mut functions: Vec<FunctionSymbol> = Vec::new();
-    for module in session.types.modules().iter().take(1) {
+    if let Some(module) = session.types.module() {
         functions.extend(module.functions.functions().map(|function| FunctionSymbol {
             name: function.name().into_owned(),
             entry: function.entry.wrapping_sub(bias),
@@ -381,13 +377,11 @@ fn plan_of(session: &Session) -> Result<ProbePlan> {
             end: function.address + function.size,
         }));
     }
-    let version = program.version.as_ref().map(|version| version.number());
-    let go = version.unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN);
     let arch = if program.is_arm() { Arch::Arm64 } else { Arch::Amd64 };
     // Memory may hold breakpoints; the file does not.
     let elf = object::File::parse(&program.file[..])
         .map_err(|e| Error::Binary(format!("{} is no ELF file: {e}", program.path.display())))?;
-    Ok(plan(arch, go, &functions, &|address, buf| {
+    Ok(plan(arch, program.go(), &functions, &|address, buf| {
         let found = elf.segments().find_map(|s| s.data_range(address, buf.len() as u64).ok().flatten());
         found.map(|bytes| buf.copy_from_slice(bytes)).is_some()
     }))
@@ -395,11 +389,6 @@ fn plan_of(session: &Session) -> Result<ProbePlan> {
 
 /// Offset of `goid`: what DWARF says, else what is known of the version.
 fn goid_offset(session: &Session) -> u64 {
-    let declared = || {
-        let g = session.types.by_name("runtime.g").ok()??;
-        Some(session.types.field(g, "goid").ok()??.0)
-    };
-    let version = session.types.program().version.as_ref().map(|version| version.number());
-    let known = || goroutine::goid(version.unwrap_or(crate::binary::buildinfo::NEWEST_KNOWN));
-    declared().unwrap_or_else(known)
+    let declared = session.types.offset("runtime.g", "goid").ok().flatten();
+    declared.unwrap_or_else(|| goroutine::goid(session.types.program().go()))
 }

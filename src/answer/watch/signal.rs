@@ -8,7 +8,6 @@
 
 use crate::memory::Memory;
 use crate::session::Session;
-use crate::types::TypeSource;
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 /// Where the traces are, for a program whose DWARF says so.
@@ -33,21 +32,13 @@ const MAX_STACK: u64 = 1 << 20;
 
 impl Signals {
     pub fn of(session: &Session) -> Option<Signals> {
-        let types = &session.types;
-        let offset = |ty: &str, path: &[&str]| {
-            let mut at = (0, types.by_name(ty).ok()??);
-            for name in path {
-                let (offset, field) = types.field(at.1, name).ok()??;
-                at = (at.0 + offset, field);
-            }
-            Some(at.0)
-        };
+        let offset = |ty: &str, path: &str| session.types.offset(ty, path).ok().flatten();
         Some(Signals {
-            g_m: offset("runtime.g", &["m"])?,
-            g_stack_lo: offset("runtime.g", &["stack", "lo"])?,
-            g_stack_hi: offset("runtime.g", &["stack", "hi"])?,
-            m_gsignal: offset("runtime.m", &["gsignal"])?,
-            m_preempt_gen: offset("runtime.m", &["preemptGen"])?,
+            g_m: offset("runtime.g", "m")?,
+            g_stack_lo: offset("runtime.g", "stack.lo")?,
+            g_stack_hi: offset("runtime.g", "stack.hi")?,
+            m_gsignal: offset("runtime.m", "gsignal")?,
+            m_preempt_gen: offset("runtime.m", "preemptGen")?,
         })
     }
 
