@@ -5,6 +5,7 @@
 //! [`session`] ties them together; nothing here knows which debugger it serves.
 
 pub mod answer;
+pub mod audit;
 pub mod binary;
 pub mod error;
 pub mod evidence;

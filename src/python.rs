@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+mod audit;
 mod watch;
 
 pyo3::create_exception!(_native, PyError, pyo3::exceptions::PyException, "One sentence: what was wrong, what to do.");
@@ -672,19 +673,26 @@ fn evidence(
     to: OutputArgs,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
-    let target = target.map(|target| target.0.clone());
     let (text, suspected) = guarded(py, || {
-        let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
-        let read = match &trace {
-            Some(path) => Some(trace::parse_file(path, &trace::Options::default()).map_err(|e| named(path, e))?),
-            None => None,
-        };
-        let traced = trace.as_ref().zip(read.as_ref()).map(|(path, read)| (path.display().to_string(), read));
-        let found = join(&files, traced.as_ref().map(|(name, read)| (name.as_str(), *read)), target, force)?;
+        let found = joined(&profiles, trace.as_deref(), target.map(|target| target.0.clone()), force)?;
         Ok((report::render(&found, form, colour), found.is_suspicious()))
     })?;
     Output::open(to)?.run(py, move |_, out| write_all(out, &text))?;
     Ok(suspected)
+}
+
+/// Reads the files and joins them, with a core or process where there is one.
+fn joined(
+    profiles: &[PathBuf],
+    trace: Option<&Path>,
+    target: Option<Target>,
+    force: bool,
+) -> crate::Result<join::Evidence> {
+    let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
+    let read = |path: &Path| trace::parse_file(path, &trace::Options::default()).map_err(|e| named(path, e));
+    let read = trace.map(read).transpose()?;
+    let name = trace.map(|path| path.display().to_string());
+    join(&files, name.as_deref().zip(read.as_ref()), target, force)
 }
 
 fn named(path: &Path, error: trace::TraceError) -> Error {
@@ -719,6 +727,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(diff, module)?)?;
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;
+    audit::add_to(module)?;
     module.add("OPERATIONS", answer::watch::FAMILIES)?;
     module.add("Error", module.py().get_type::<PyError>())?;
     Ok(())

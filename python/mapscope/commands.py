@@ -319,19 +319,35 @@ def _run_timeline(front, args):
         to=output(front, args))
 
 
-def _evidence_options(parser):
+def _source_options(parser):
     parser.add_argument("--profile", metavar="FILE", action="append", default=[], dest="profiles",
                         help="a goroutine profile or traceback; several in the order they were taken")
     parser.add_argument("--trace", metavar="FILE", help="an execution trace of Go 1.22 or later")
-    parser.add_argument("--map", metavar="MAP", help="the map of the target to draw (default: the one behind most waits)")
-    parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, if MAP is an address")
-    parser.add_argument("--key", metavar="KEY", help="the key that was looked up in MAP, as a Go literal")
     parser.add_argument("--force", action="store_true", help="join files that seem to be of different processes or builds")
 
 
-def _run_evidence(front, args):
+def _sources(front, args):
+    """The profiles and the trace that were given, where there is anything to read at all."""
     if not args.profiles and not args.trace and not front.has_target():
         raise UsageError("give --profile FILE, --trace FILE, or a core or process; any of them together")
+    return dict(profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), force=args.force)
+
+
+def _form(args, forms):
+    """The form of the answer: that of --json, or by the ending of -o FILE."""
+    ending = os.path.splitext(unquote(args.output) or "")[1].lower()
+    return "json" if args.json else forms.get(ending, "text")
+
+
+def _evidence_options(parser):
+    _source_options(parser)
+    parser.add_argument("--map", metavar="MAP", help="the map of the target to draw (default: the one behind most waits)")
+    parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, if MAP is an address")
+    parser.add_argument("--key", metavar="KEY", help="the key that was looked up in MAP, as a Go literal")
+
+
+def _run_evidence(front, args):
+    sources = _sources(front, args)
     if args.map is None and (args.key or args.type):
         raise UsageError("--key and --type go with --map MAP")
     target = None
@@ -340,12 +356,29 @@ def _run_evidence(front, args):
             map=find_map(front, args), name=args.map, key=args.key, progress=front.progress())
     elif front.has_target():
         target = front.session().goroutine_evidence(progress=front.progress())
-    path = unquote(args.output)
-    ending = os.path.splitext(path or "")[1].lower()
-    form = "json" if args.json else {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}.get(ending, "text")
     _native.evidence(
-        profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), target=target, force=args.force,
-        form=form, colour=_coloured(front, args), to=output(front, args))
+        **sources, target=target, form=_form(args, {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}),
+        colour=_coloured(front, args), to=output(front, args))
+
+
+def _audit_options(parser):
+    _source_options(parser)
+    parser.add_argument("--policy", metavar="FILE", help="the limits, as TOML (default: no leaks, sound maps)")
+    parser.add_argument("--baseline", metavar="FILE", help="findings that are known: they pass unless they are worse")
+    parser.add_argument("--write-baseline", metavar="FILE", help="write all findings there, as known from now on")
+
+
+def _run_audit(front, args):
+    sources = _sources(front, args)
+    policy = _native.Policy(unquote(args.policy))
+    target = maps = None
+    if front.has_target():
+        target = front.session().goroutine_evidence(progress=front.progress())
+        maps = policy.maps_of(front.session(), progress=front.progress())
+    return int(_native.audit(
+        policy, **sources, target=target, maps=maps, baseline=unquote(args.baseline),
+        write_baseline=unquote(args.write_baseline),
+        form=_form(args, {".json": "json", ".sarif": "sarif", ".xml": "junit"}), to=output(front, args)))
 
 
 def _list_options(parser):
@@ -575,6 +608,20 @@ examples:
   gomap evidence --profile early.txt --profile late.txt -o report.html
   gomap evidence --profile stacks.txt --map main.subs --key '"order-A"' -o report.html""",
          _evidence_options, _run_evidence, takes_map=False),
+    Verb("audit", "Hold a program to limits, for pipelines: leaks, goroutines, maps, integrity; exit status 1 if it fails.", """\
+A policy is a TOML file; what it does not name is not checked:
+  [goroutines] max = 10000
+  [leaks]      classes = ["likely_key_mismatch", "leak_suspect"], max = 0      goroutines of a cluster
+  [total]      max_maps, max_entries, max_bytes                                of all maps together
+  [[map]]      path = "main.cache*", max_entries, max_bytes, max_nan_keys, min_load = 0.2, min_load_bytes = 65536
+  [integrity]  severity = "error"                                              or "warning": findings of gomap check
+  [baseline]   tolerance = 0.1                                                 by which a known finding may grow
+The ending of -o FILE decides the form: .sarif, .xml (JUnit), .json; text otherwise.
+
+examples:
+  gomap audit
+  gomap audit --policy mapscope.toml --baseline known.json -o audit.sarif
+  gomap audit --profile stacks.txt --write-baseline known.json""", _audit_options, _run_audit, takes_map=False),
     Verb("goroutines", "List goroutines: state, what each waits on, stack.", """\
 examples:
   gomap goroutines

@@ -57,7 +57,8 @@ pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch
     Ok(findings)
 }
 
-fn broken(error: crate::Error) -> Report {
+/// The report of a map whose header cannot be.
+pub(super) fn broken(error: crate::Error) -> Report {
     use crate::map::check::{Finding, FindingKind};
     let finding = Finding { kind: FindingKind::BadPointer, detail: error.to_string() };
     Report { findings: vec![finding], ..Report::default() }

@@ -89,7 +89,7 @@ fn doubt(map: &Reached) -> String {
 }
 
 /// Share of the allocated slots that are live.
-fn load(map: &Reached) -> Option<f64> {
+pub(super) fn load(map: &Reached) -> Option<f64> {
     (map.survey.capacity > 0).then(|| map.survey.live as f64 / map.survey.capacity as f64)
 }
 

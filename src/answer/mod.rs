@@ -1,5 +1,6 @@
 //! Answers: what each verb says of a map, as text or as JSON (the contract is in ARCHITECTURE.md).
 
+mod audit;
 mod background;
 mod buckets;
 mod check;
@@ -16,6 +17,7 @@ mod view;
 pub mod watch;
 mod why;
 
+pub use audit::map_facts;
 pub use background::write_behind;
 pub use buckets::buckets;
 pub use check::{check, check_all};

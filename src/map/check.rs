@@ -111,6 +111,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Keys checked against their hash.
     pub keys: u64,
+    /// Keys that hold a NaN.
+    pub nan_keys: u64,
     /// Why keys could not be checked against their hash.
     pub unchecked: Option<String>,
 }
@@ -210,6 +212,7 @@ fn check_sync(
     for sentence in walked.into_sentences() {
         report.add(FindingKind::BadPointer, || sentence);
     }
+    report.nan_keys = nan;
     if nan > 0 {
         report.add(FindingKind::NanKey, || format!("{nan} keys hold a NaN"));
     }
@@ -543,6 +546,7 @@ impl Checker<'_, '_> {
             self.report
                 .add(FindingKind::CountMismatch, || format!("count says {count}, but {live} live slots were found"));
         }
+        self.report.nan_keys = nan;
         if nan > 0 {
             self.report.add(FindingKind::NanKey, || format!("{nan} keys hold a NaN"));
         }

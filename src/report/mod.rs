@@ -53,7 +53,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// `text` with such characters as `\u{202e}`.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if is_unsafe(c) {
             out.extend(c.escape_unicode());

@@ -22,7 +22,7 @@ pub use csv::CsvCell;
 pub use gosyntax::GoSyntax;
 pub use json::{push_string as push_json_string, Json};
 pub use literal::{example, parse_key, Arena, Overlay};
-pub use pattern::Filter;
+pub use pattern::{glob, Filter};
 pub use plan::{short_name, Plan};
 pub use quote::push_go_string;
 pub use sink::{Drain, Sink};

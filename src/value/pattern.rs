@@ -502,7 +502,7 @@ fn operator(scan: &mut Scanner<'_>) -> Option<Operator> {
 }
 
 /// A glob as a regular expression over the whole text: `*` is any bytes, `?` one character.
-fn glob(text: &str) -> String {
+pub fn glob(text: &str) -> String {
     let mut out = String::from("^");
     for c in text.chars() {
         match c {
