@@ -1,11 +1,11 @@
 # build: the module for gdb's Python. demo: a tour on committed cores. test: all that CI runs.
-# test-all: the whole matrix. bench: the numbers of the README.
+# test-all: the whole matrix. bench: the numbers of the README. fuzz: each parser of evidence, FUZZ_SECONDS long.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 NATIVE := python/mapscope/_native.abi3.so
 VENV := .venv
 PYTEST := $(VENV)/bin/python -m pytest -q
 
-.PHONY: build demo test test-all bench setup clean
+.PHONY: build demo test test-all bench fuzz setup clean
 
 setup:
 	@tools/setup.sh cc:gcc gdb gdbserver git curl xz:xz-utils python3:python3
@@ -35,6 +35,16 @@ test-all: build $(VENV)/.ready
 bench: build $(VENV)/.ready
 	$(VENV)/bin/python benches/bench.py
 	$(VENV)/bin/python benches/watch.py
+
+FUZZ_SECONDS := 60
+FUZZERS := protobuf tracebacks trace
+
+fuzz: setup
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || cargo install --locked --version 0.13.2 cargo-fuzz
+	python3 fuzz/seeds.py
+	@set -e; for fuzzer in $(FUZZERS); do \
+		(cd fuzz && cargo +nightly fuzz run $$fuzzer -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10); \
+	done
 
 clean:
 	cargo clean
