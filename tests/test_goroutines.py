@@ -8,6 +8,7 @@ import pytest
 from conftest import cli
 
 VERSIONS = ("1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
+VARIANTS = ("default", "stripped")
 CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-key", "struct-key", "explicit-zero",
          "typed-key", "keyed-mutex")
 
@@ -39,10 +40,11 @@ def traceback(path):
     return goroutines
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_waits_are_what_the_program_says(version, case):
-    dump = build.dump("leaks", version, args=(case,))
+def test_waits_are_what_the_program_says(version, case, variant):
+    dump = build.dump("leaks", version, variant, args=(case,))
     truth = build.read_truth(dump.truth)[0]["waits"]
     answer = {g["goid"]: g for g in ask(dump, "goroutines")["goroutines"]}
     assert len(truth) >= 8
@@ -54,10 +56,11 @@ def test_waits_are_what_the_program_says(version, case):
             assert found["reason"] == wait["reason"]
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_stacks_are_the_runtimes_own(version, case):
-    dump = build.dump("leaks", version, args=(case,))
+def test_stacks_are_the_runtimes_own(version, case, variant):
+    dump = build.dump("leaks", version, variant, args=(case,))
     printed = traceback(dump.core.parent / "traceback.txt")
     parked = 0
     for goroutine in ask(dump, "goroutines")["goroutines"]:

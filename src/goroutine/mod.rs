@@ -3,6 +3,7 @@
 pub mod code;
 pub mod holders;
 pub mod leaks;
+mod locate;
 pub mod runtime;
 mod semaphores;
 mod stack;

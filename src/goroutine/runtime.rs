@@ -1,5 +1,7 @@
-//! Where the runtime keeps its goroutines: variables, field offsets, texts, all from the program itself.
+//! Where the runtime keeps its goroutines: variables, field offsets, texts; from the program itself where it says them.
 
+use super::locate;
+use crate::layout::goroutine as layout;
 use crate::memory::Memory;
 use crate::session::Session;
 use crate::types::{Shape, TypeId, TypeSource};
@@ -63,6 +65,15 @@ pub struct ChanLayout {
     pub timer: Option<u64>,
 }
 
+/// An array of roots of semaphores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    pub address: u64,
+    pub count: u64,
+    /// Bytes from one root to the next.
+    pub stride: u64,
+}
+
 /// All that is needed to read goroutines of one program.
 pub struct Runtime<'a> {
     pub memory: &'a dyn Memory,
@@ -79,24 +90,42 @@ pub struct Runtime<'a> {
     pub arm: bool,
 }
 
+/// Offset of a field of a runtime type by its path: as the program's DWARF or descriptors say, else as known of its
+/// version. The size of the type if `path` is empty.
+fn offset(session: &Session, ty: &str, path: &str) -> Result<Option<u64>> {
+    // Since Go 1.26 some are pairs of a traced pointer, nil when hidden, and its number.
+    let ways = [format!("{path}.vu"), format!("{path}.maybeTraceablePtr.vu"), path.to_string()];
+    if session.types.program().dwarf.is_some() {
+        if path.is_empty() {
+            return Ok(Some(session.types.load(session.type_named(ty)?)?.size));
+        }
+        for way in &ways {
+            if let Some(at) = session.types.offset(ty, way)? {
+                return Ok(Some(at));
+            }
+        }
+        return Ok(None);
+    }
+    Ok(layout::record(session.types.program().go(), ty, path))
+}
+
 /// More wait reasons than this is not that table (47 in Go 1.27).
 const MAX_REASONS: u64 = 256;
 const LONGEST_REASON: usize = 200;
 
 impl<'a> Runtime<'a> {
-    /// Finds everything by the program's debug information.
+    /// Finds everything.
     pub fn of(session: &'a Session) -> Result<Runtime<'a>> {
         let memory = &*session.memory;
         let program = session.types.program();
-        let of = |ty: &str, path: &str| session.types.offset(ty, path);
+        let of = |ty: &str, path: &str| offset(session, ty, path);
         let need = |ty: &str, path: &str| -> Result<u64> {
             of(ty, path)?.ok_or_else(|| Error::Type(format!("{ty} has no field {path} in this program")))
         };
         let at = |path: &str| -> Result<usize> { Ok(need("runtime.g", path)? as usize) };
         let maybe = |path: &str| -> Result<Option<usize>> { Ok(of("runtime.g", path)?.map(|at| at as usize)) };
-        let size = session.types.load(session.type_named("runtime.g")?)?.size as usize;
         let g = GLayout {
-            size,
+            size: at("")?,
             stack_lo: at("stack.lo")?,
             stack_hi: at("stack.hi")?,
             m: at("m")?,
@@ -126,22 +155,12 @@ impl<'a> Runtime<'a> {
             id: need("runtime.m", "id")?,
             p_id: need("runtime.p", "id")?,
         };
-        // Since Go 1.26 these are pairs of a traced pointer, nil when hidden, and its number.
-        let number = |path: &str| -> Result<u64> {
-            let ways = [format!("{path}.vu"), format!("{path}.maybeTraceablePtr.vu"), path.to_string()];
-            for way in &ways {
-                if let Some(at) = of("runtime.sudog", way)? {
-                    return Ok(at);
-                }
-            }
-            need("runtime.sudog", path)
-        };
         let sudog = SudogLayout {
             g: need("runtime.sudog", "g")?,
             next: need("runtime.sudog", "next")?,
             prev: need("runtime.sudog", "prev")?,
-            elem: number("elem")?,
-            c: number("c")?,
+            elem: need("runtime.sudog", "elem")?,
+            c: need("runtime.sudog", "c")?,
             waitlink: need("runtime.sudog", "waitlink")?,
         };
         let chan = ChanLayout {
@@ -152,21 +171,39 @@ impl<'a> Runtime<'a> {
             sendq: need("runtime.hchan", "sendq.first")?,
             timer: of("runtime.hchan", "timer")?,
         };
-        let (allgs, _) = variable(session, "runtime.allgs")?;
-        let allgs = (memory.u64(allgs)?, memory.u64(allgs.wrapping_add(8))?);
         let go = program.go();
+        let allgs = match variable(session, "runtime.allgs") {
+            Ok((allgs, _)) => (memory.u64(allgs)?, memory.u64(allgs.wrapping_add(8))?),
+            Err(_) => session.types.module().and_then(|module| locate::allgs(memory, module, &g)).ok_or_else(|| {
+                Error::Binary(
+                    "the runtime's list of goroutines was not found; the core may lack the program's data".into(),
+                )
+            })?,
+        };
         let reasons = reasons(session)?;
         Ok(Runtime { memory, session, g, m, sudog, chan, allgs, reasons, go, arm: program.is_arm() })
     }
 
-    /// Offset of a field of a type by its path, or `None` when the program has no such type or field.
+    /// Offset of a field of a runtime type by its path, or `None` when this program has no such type or field.
     pub fn offset(&self, ty: &str, path: &str) -> Option<u64> {
-        self.session.types.offset(ty, path).ok().flatten()
+        offset(self.session, ty, path).ok().flatten()
+    }
+
+    /// The roots of the runtime's semaphores; `None` when there are none, or nobody waits on one.
+    pub fn semaphores(&self) -> Option<Table> {
+        let types = &self.session.types;
+        if let Ok((address, ty)) = variable(self.session, "runtime.semtable") {
+            let ty = types.load(ty).ok()?;
+            let Shape::Array { elem, len } = ty.shape else { return None };
+            return Some(Table { address, count: len, stride: types.load(elem).ok()?.size });
+        }
+        let treap = self.offset("runtime.semaRoot", "treap")?;
+        locate::semaphores(self.memory, types.module()?, self.allgs, &self.sudog, treap, self.arm)
     }
 }
 
-/// The address and type of a variable of the runtime.
-pub fn variable(session: &Session, name: &str) -> Result<(u64, TypeId)> {
+/// The address and type of a variable of the runtime; an error without DWARF.
+fn variable(session: &Session, name: &str) -> Result<(u64, TypeId)> {
     let found = session.types.variable(name)?;
     found.ok_or_else(|| Error::Type(format!("the program has no {name}; its goroutines cannot be found")))
 }
@@ -174,7 +211,11 @@ pub fn variable(session: &Session, name: &str) -> Result<(u64, TypeId)> {
 /// Reads `runtime.waitReasonStrings`.
 fn reasons(session: &Session) -> Result<Vec<Arc<str>>> {
     let memory: &dyn Memory = &*session.memory;
-    let (address, ty) = variable(session, "runtime.waitReasonStrings")?;
+    let Ok((address, ty)) = variable(session, "runtime.waitReasonStrings") else {
+        let module = session.types.module();
+        let texts = module.and_then(|module| locate::reasons(memory, module, session.types.program().go()));
+        return Ok(texts.unwrap_or_default().into_iter().map(Arc::from).collect());
+    };
     let ty = session.types.load(ty)?;
     let Shape::Array { len, .. } = ty.shape else {
         return Err(Error::Type("runtime.waitReasonStrings is not an array in this program".into()));

@@ -1,8 +1,7 @@
 //! The runtime's table of semaphores: who waits on which address (src/runtime/sema.go go1.19 to 1.27).
 
-use super::runtime::{variable, Runtime};
+use super::runtime::Runtime;
 use crate::error::Watch;
-use crate::types::{Shape, TypeSource};
 use crate::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -16,16 +15,14 @@ pub struct Semaphores {
 impl Semaphores {
     /// Walks the treap of every root; a link that leads nowhere ends that branch.
     pub fn read(runtime: &Runtime<'_>, watch: &dyn Watch) -> Result<Semaphores> {
-        let (memory, at, types) = (runtime.memory, &runtime.sudog, &runtime.session.types);
-        let (table, ty) = variable(runtime.session, "runtime.semtable")?;
-        let ty = types.load(ty)?;
-        let Shape::Array { elem, len } = ty.shape else { return Ok(Semaphores::default()) };
-        let stride = types.load(elem)?.size;
+        let (memory, at) = (runtime.memory, &runtime.sudog);
+        let Some(table) = runtime.semaphores() else { return Ok(Semaphores::default()) };
         let treap = runtime.offset("runtime.semaRoot", "treap").unwrap_or(8);
         let mut found = Semaphores::default();
         let mut seen = FxHashSet::default();
-        for root in 0..len {
-            let mut left = vec![memory.u64(table.wrapping_add(root * stride).wrapping_add(treap)).unwrap_or(0)];
+        for root in 0..table.count {
+            let mut left =
+                vec![memory.u64(table.address.wrapping_add(root * table.stride).wrapping_add(treap)).unwrap_or(0)];
             while let Some(node) = left.pop() {
                 if node == 0 || !seen.insert(node) {
                     continue;

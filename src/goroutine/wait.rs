@@ -151,13 +151,12 @@ impl<'r> Waits<'r> {
                 offset("runtime.pollDesc", "fd")?,
             ])
         };
-        let head = || offset("sync.Cond", "notify")?.checked_add(offset("sync.notifyList", "head")?);
         Waits {
             runtime,
             semaphores,
             channels: FxHashMap::default(),
             conds: FxHashMap::default(),
-            cond_head: head(),
+            cond_head: offset("sync.Cond", "notify.head"),
             poll: poll(),
             due: offset("runtime.timer", "when"),
             budget: runtime.allgs.1.saturating_mul(16).saturating_add(1 << 16).min(1 << 26),

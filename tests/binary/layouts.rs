@@ -3,7 +3,7 @@
 use crate::image::debug_sections;
 use crate::programs::{lab, Mode, VERSIONS};
 use mapscope::binary::buildinfo::GoVersion;
-use mapscope::layout::{moduledata, pclntab};
+use mapscope::layout::{goroutine, moduledata, pclntab};
 use std::collections::BTreeMap;
 
 /// Offsets of the members of a struct that the compiler described, by name, and its size.
@@ -153,4 +153,89 @@ fn function_records_are_as_the_compiler_lays_them_out() {
             assert_eq!(header.get(name).map(|&offset| offset as usize), Some(offset), "pcHeader.{name} in {version}");
         }
     }
+}
+
+/// What the compiler says of a field that [`goroutine::RECORDS`] names, or of a type's size.
+fn declared(file: &[u8], ty: &str, path: &str) -> Option<u64> {
+    let (fields, size) = members(file, ty).unwrap_or_else(|| panic!("no {ty}"));
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    let inner = |ty: &str, field: &str| members(file, ty).map(|(fields, _)| fields[field]);
+    let within = match (ty, first) {
+        ("runtime.g", "") => return Some(size),
+        ("runtime.g", "stack") => inner("runtime.stack", rest)?,
+        ("runtime.g", "sched") => inner("runtime.gobuf", rest)?,
+        ("runtime.hchan", "recvq" | "sendq") => inner("runtime.waitq", rest)?,
+        ("sync.Cond", "notify") => inner("sync.notifyList", rest)?,
+        // Pairs since Go 1.26, plain pointers before.
+        ("runtime.sudog", "elem" | "c") => inner("runtime.maybeTraceablePtr", "vu").unwrap_or(0),
+        _ => 0,
+    };
+    fields.get(first).map(|at| at + within)
+}
+
+#[test]
+fn the_runtimes_records_are_what_the_compiler_makes_of_them() {
+    for version in VERSIONS {
+        let (file, go) = file(version);
+        for &(ty, path, _) in goroutine::RECORDS {
+            assert_eq!(goroutine::record(go, ty, path), declared(&file, ty, path), "{ty}.{path} in {version}");
+        }
+        assert_eq!(goroutine::goid(go), declared(&file, "runtime.g", "goid").expect("goid"), "{version}");
+    }
+}
+
+#[test]
+fn wait_reasons_and_roots_of_semaphores_are_as_many_as_the_compiler_lays_out() {
+    for version in VERSIONS {
+        let (file, go) = file(version);
+        let count = |name: &str| array_length(&file, name).unwrap_or_else(|| panic!("no {name} in {version}"));
+        assert_eq!(count("runtime.waitReasonStrings"), goroutine::reasons(go) as u64, "{version}");
+        assert_eq!(count("runtime.semtable"), goroutine::semtable::ROOTS, "{version}");
+    }
+}
+
+/// Elements of the array variable `wanted`.
+fn array_length(file: &[u8], wanted: &str) -> Option<u64> {
+    let sections = debug_sections(file);
+    let dwarf = sections.borrow(|section| gimli::EndianSlice::new(section, gimli::LittleEndian));
+    let mut variable = None;
+    let mut units = dwarf.units();
+    while let Some(header) = units.next().expect("a unit") {
+        let unit = dwarf.unit(header).expect("a unit");
+        let mut entries = unit.entries();
+        while let Some((_, entry)) = entries.next_dfs().expect("an entry") {
+            let name = entry.attr_value(gimli::DW_AT_name).expect("a name");
+            let named = name
+                .is_some_and(|name| dwarf.attr_string(&unit, name).is_ok_and(|name| name.to_string_lossy() == wanted));
+            if entry.tag() == gimli::DW_TAG_variable && named {
+                variable = entry.attr_value(gimli::DW_AT_type).expect("a type");
+            }
+        }
+    }
+    let at = match variable? {
+        gimli::AttributeValue::DebugInfoRef(at) => at,
+        other => panic!("a type by {other:?}"),
+    };
+    let mut units = dwarf.units();
+    while let Some(header) = units.next().expect("a unit") {
+        let Some(at) = at.to_unit_offset(&header) else { continue };
+        let unit = dwarf.unit(header).expect("a unit");
+        let entry = unit.entry(at).ok()?;
+        // semTable is a type with a name of its own.
+        let at = match entry.attr_value(gimli::DW_AT_type).expect("a type") {
+            Some(gimli::AttributeValue::DebugInfoRef(to)) if entry.tag() == gimli::DW_TAG_typedef => {
+                to.to_unit_offset(&header)?
+            }
+            _ => at,
+        };
+        let mut tree = unit.entries_tree(Some(at)).expect("a tree");
+        let mut children = tree.root().expect("a root").children();
+        while let Some(child) = children.next().expect("a child") {
+            let count = child.entry().attr_value(gimli::DW_AT_count).expect("a count");
+            if let Some(count) = count.and_then(|count| count.udata_value()) {
+                return Some(count);
+            }
+        }
+    }
+    None
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 )
 
 // base is where the first page of this executable lies.
@@ -73,6 +74,8 @@ func at(pc uintptr) frame {
 }
 
 func main() {
+	// Its layout shall be described.
+	sync.NewCond(new(sync.Mutex)).Broadcast()
 	fmt.Println(base())
 	out := json.NewEncoder(os.Stdout)
 	switch os.Args[1] {
