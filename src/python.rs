@@ -400,11 +400,21 @@ impl PySession {
         self.answer(py, map, to, |session, map, watch, out| answer::get(session, map, &key, &show, watch, out))
     }
 
-    #[pyo3(signature = (map, *, key, show, to))]
-    fn why(&self, py: Python<'_>, map: &PyMap, key: KeyArgs, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
+    /// Near misses are looked for during `budget` seconds; 0 is as long as it takes.
+    #[pyo3(signature = (map, *, key, budget, show, to))]
+    fn why(
+        &self,
+        py: Python<'_>,
+        map: &PyMap,
+        key: KeyArgs,
+        budget: f64,
+        show: ShowArgs,
+        to: OutputArgs,
+    ) -> PyResult<()> {
         let show = show.into();
         let key = key.into();
-        self.answer(py, map, to, |session, map, watch, out| answer::why(session, map, &key, &show, watch, out))
+        let budget = Duration::try_from_secs_f64(budget).ok().filter(|budget| !budget.is_zero());
+        self.answer(py, map, to, |session, map, watch, out| answer::why(session, map, &key, budget, &show, watch, out))
     }
 
     /// Lists every map that can be reached.

@@ -232,13 +232,26 @@ def key_dict(literal=None, type_name=None, data=None):
     return dict(key=literal, key_type=type_name, key_bytes=data)
 
 
+def _key_literal(text):
+    """A key without the quotes of a shell around it: 'x' and '\\n' are Go runes, '{1, 2}' is {1, 2}."""
+    inside = text[1:-1]
+    is_rune = len(inside) == 1 or inside.startswith("\\")
+    return inside if len(text) > 2 and text[0] == text[-1] == "'" and not is_rune else text
+
+
 def key_of(front, args):
     """The key: the native `key`."""
     if (args.key is None) == (args.expr is None):
         raise UsageError("give the key as a Go literal, or --expr EXPR")
     if args.expr is None:
-        return key_dict(literal=args.key)
+        return key_dict(literal=_key_literal(args.key))
     return front.evaluate_key(unquote(args.expr))
+
+
+def _why_options(parser):
+    _key_options(parser)
+    parser.add_argument("--budget", metavar="SECONDS", type=_seconds_or_none, default=10.0,
+                        help="time for the search of near misses; 0 is as long as it takes (default: 10)")
 
 
 def _run_get(front, args):
@@ -248,7 +261,8 @@ def _run_get(front, args):
 
 def _run_why(front, args):
     found = find_map(front, args)
-    front.session().why(found, key=key_of(front, args), show=show_options(front, args), to=output(front, args))
+    front.session().why(found, key=key_of(front, args), budget=args.budget, show=show_options(front, args),
+                        to=output(front, args))
 
 
 def _run_stats(front, args):
@@ -437,6 +451,10 @@ def _operations(text):
     return chosen
 
 
+def _seconds_or_none(text):
+    return _seconds(text) if float(text) else 0.0
+
+
 def _seconds(text):
     value = float(text)
     if not 0 < value < 1e9:
@@ -542,10 +560,11 @@ examples:
     Verb("why", "Explain a lookup step by step, and name the stored keys that look like the missed one.", """\
 Near misses are found in one pass over all keys: white space, case, Unicode form, invisible characters,
 look-alikes, dynamic types, pointees, struct fields, numbers by width and sign, affixes, edit distance.
+The pass ends after --budget seconds, and then the answer says how many keys it compared.
 
 examples:
   gomap why main.cache "alice"
-  gomap why main.ids 'int64(1)'""", _key_options, _run_why),
+  gomap why main.ids 'int64(1)'""", _why_options, _run_why),
     Verb("stats", "Show count, load, chains or groups, growth, tombstones and bytes of a map.", """\
 The histogram counts, by index i: chains with i overflow buckets (classic), groups with i live slots (Swiss).
 

@@ -140,6 +140,7 @@ pub fn get(
     let map = session.open(target)?;
     let (bytes, arena) = key.lay_out(&map)?;
     let overlay = Overlay::new(&arena, map.memory);
+    let map = map.through(&overlay);
     let keys = Keys::new(&overlay, map.types);
     let hasher = session.hasher(&map);
     let lookup = map.look_up(&hasher, &keys, &bytes, watch)?;
@@ -150,8 +151,7 @@ pub fn get(
     if map.address == 0 {
         state.push("nil map".into());
     }
-    let shown = GoMap { memory: &overlay, ..session.open(target)? };
-    let values = Values::of(&shown, show, watch)?;
+    let values = Values::of(&map, show, watch)?;
     let mut text = Vec::new();
     values.write(&values.key, &Ok(&bytes), &mut text)?;
     let mut elem = Vec::new();

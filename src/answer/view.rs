@@ -38,11 +38,11 @@ pub fn view(
     let Some(key) = key else { return Ok(view) };
     let (bytes, arena) = key.lay_out(&map)?;
     let overlay = Overlay::new(&arena, map.memory);
+    let map = map.through(&overlay);
     let keys = Keys::new(&overlay, map.types);
-    let inquiry = inquire(&map, &keys, &session.hasher(&map), &bytes, watch)?;
-    let shown = GoMap { memory: &overlay, ..session.open(target)? };
+    let inquiry = inquire(&map, &keys, &session.hasher(&map), &bytes, None, watch)?;
     let show = Show { json: false, colour: false, values: VALUES };
-    let values = Values::of(&shown, &show, watch)?;
+    let values = Values::of(&map, &show, watch)?;
     view.key = Some(values.key_text(&bytes)?);
     view.verdict = Some(inquiry.verdict);
     for near in &inquiry.near {

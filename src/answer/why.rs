@@ -12,9 +12,12 @@ use crate::value::Overlay;
 use crate::Result;
 use serde_json::{json, Value};
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 /// Near misses shown.
 const NEAR: usize = 8;
+/// Keys compared between two looks at the clock.
+const KEYS_A_LOOK: u64 = 256;
 
 /// Everything that is known about one lookup.
 pub(super) struct Inquiry {
@@ -23,13 +26,19 @@ pub(super) struct Inquiry {
     stray: Option<Found>,
     pub(super) near: Vec<Near>,
     pub(super) verdict: &'static str,
+    /// Stored keys compared with the missed one.
+    compared: u64,
+    /// Whether the time for that was spent before all had been.
+    is_cut: bool,
 }
 
-/// Explains the lookup of one key.
+/// Explains the lookup of one key. The pass over all stored keys that looks for near misses ends when `budget` is
+/// spent, which the answer then says; `None` compares all.
 pub fn why(
     session: &Session,
     target: MapRef,
     key: &KeyInput,
+    budget: Option<Duration>,
     show: &Show,
     watch: &dyn Watch,
     out: &mut dyn Write,
@@ -37,13 +46,22 @@ pub fn why(
     let map = session.open(target)?;
     let (bytes, arena) = key.lay_out(&map)?;
     let overlay = Overlay::new(&arena, map.memory);
+    let map = map.through(&overlay);
     let keys = Keys::new(&overlay, map.types);
     let hasher = session.hasher(&map);
-    let inquiry = inquire(&map, &keys, &hasher, &bytes, watch)?;
+    let inquiry = inquire(&map, &keys, &hasher, &bytes, budget, watch)?;
     let mut state = hash_notes(&hasher, &inquiry.lookup);
+    if let (true, Some(budget)) = (inquiry.is_cut, budget) {
+        state.push(format!(
+            "only {} of {} stored keys were compared within {} s, so nearer ones may be left, and the key itself may lie \
+             off its path; --budget 0 compares all",
+            inquiry.compared,
+            map.count(),
+            budget.as_secs_f64()
+        ));
+    }
     state.extend_from_slice(&session.notes);
-    let shown = GoMap { memory: &overlay, ..session.open(target)? };
-    let values = Values::of(&shown, show, watch)?;
+    let values = Values::of(&map, show, watch)?;
     let key = values.key_text(&bytes)?;
     let near = inquiry.near.iter().map(|near| Ok((values.key_text(&near.key)?, near))).collect::<Result<Vec<_>>>()?;
     let answer = match show.json {
@@ -58,19 +76,25 @@ pub(super) fn inquire(
     keys: &Keys<'_>,
     hasher: &Hasher,
     key: &[u8],
+    budget: Option<Duration>,
     watch: &dyn Watch,
 ) -> Result<Inquiry> {
     let lookup = map.look_up(hasher, keys, key, watch)?;
     if lookup.found.is_some() {
-        return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present" });
+        return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present", compared: 0, is_cut: false });
     }
     let mut near = NearMisses::new(keys, map.key.id, key, NEAR)?;
+    let (started, mut compared, mut is_cut) = (Instant::now(), 0u64, false);
     map.each(watch, &mut |entry| {
         if let Ok(stored) = entry.key {
             near.offer(stored, entry.key_address);
         }
-        Ok(true)
+        compared += 1;
+        is_cut = compared % KEYS_A_LOOK == 0 && budget.is_some_and(|budget| started.elapsed() > budget);
+        Ok(!is_cut)
     })?;
+    // The last key was compared in time after all.
+    is_cut &= compared < map.count();
     let nearest = near.finish();
     let stray = match nearest.equal {
         Some(address) => find_at(map, address, watch)?,
@@ -81,7 +105,7 @@ pub(super) fn inquire(
         (_, Some(_)) => "unreachable",
         _ => "absent",
     };
-    Ok(Inquiry { lookup, stray, near: nearest.near, verdict })
+    Ok(Inquiry { lookup, stray, near: nearest.near, verdict, compared, is_cut })
 }
 
 /// The entry whose key is stored at this address.
@@ -132,6 +156,7 @@ fn document(
         "path": path,
         "stop": lookup.stop,
         "verdict": inquiry.verdict,
+        "compared": inquiry.compared,
     });
     match &lookup.hash {
         Some(KeyHash::Known(hash)) => tail["hash"] = hex(*hash).into(),

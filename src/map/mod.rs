@@ -201,6 +201,23 @@ impl<'a> GoMap<'a> {
         Ok(GoMap { memory, types, ty: ty.clone(), key, elem, slots, address, header })
     }
 
+    /// The same map, its keys and elems read through other memory: the target's with a key laid over it.
+    pub fn through<'b>(&self, memory: &'b dyn Memory) -> GoMap<'b>
+    where
+        'a: 'b,
+    {
+        GoMap {
+            memory,
+            types: self.types,
+            ty: self.ty.clone(),
+            key: self.key.clone(),
+            elem: self.elem.clone(),
+            slots: self.slots.clone(),
+            address: self.address,
+            header: self.header.clone(),
+        }
+    }
+
     fn open_sync(
         memory: &'a dyn Memory,
         types: &'a dyn TypeSource,

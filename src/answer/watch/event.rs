@@ -291,7 +291,7 @@ impl Teller {
         if let Some(known) = self.near.get(&of) {
             return known.clone();
         }
-        let near = inquire(map, keys, hasher, bytes, &Quiet).ok().and_then(|inquiry| {
+        let near = inquire(map, keys, hasher, bytes, None, &Quiet).ok().and_then(|inquiry| {
             let nearest = inquiry.near.into_iter().next()?;
             let key = values.key_text(&nearest.key).ok()?;
             Some(NearKey { key, relation: nearest.relation.name(), detail: nearest.detail })
