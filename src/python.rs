@@ -1,6 +1,6 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
-use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy};
+use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy, Tally};
 use crate::error::Watch;
 use crate::evidence::join::Target;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
@@ -8,7 +8,7 @@ use crate::heap::identify::map_at;
 use crate::memory::{DebuggerMemory, Memory};
 use crate::report::{self, Form};
 use crate::session::{MapRef, Session};
-use crate::value::Options;
+use crate::value::{Options, FOLLOW_LIMIT};
 use crate::{types::Location, Error};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
@@ -155,22 +155,25 @@ fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Output { path: path.display().to_string(), reason: reason.to_string() }
 }
 
-/// Has `write` write entries to the file at `path`, and says to `out` how many.
+/// Has `write` write entries to the file at `path`, and says to `out` how many, and how many were cut.
 fn into_file(
     path: &Path,
     as_json: bool,
     out: &mut dyn Write,
-    write: impl FnOnce(&mut std::fs::File) -> crate::Result<u64>,
+    write: impl FnOnce(&mut std::fs::File) -> crate::Result<Tally>,
 ) -> crate::Result<()> {
     let mut file = std::fs::File::create(path).map_err(|e| cannot_write(path, e))?;
-    let count = write(&mut file).map_err(|e| match e {
+    let tally = write(&mut file).map_err(|e| match e {
         Error::Output { reason, .. } => cannot_write(path, reason),
         other => other,
     })?;
     let file = path.display().to_string();
     let said = match as_json {
-        true => serde_json::json!({"file": file, "entries": count}).to_string(),
-        false => format!("{count} entries written to {file}"),
+        true => serde_json::json!({"file": file, "entries": tally.shown, "cut": tally.cut}).to_string(),
+        false => match tally.cut {
+            0 => format!("{} entries written to {file}", tally.shown),
+            cut => format!("{} entries written to {file}; {}", tally.shown, answer::cut_text(cut)),
+        },
     };
     write_all(out, &(said + "\n"))
 }
@@ -193,12 +196,14 @@ struct ShowArgs {
     depth: usize,
     string_limit: usize,
     elements_limit: usize,
+    follow_limit: usize,
     colour: bool,
 }
 
 impl From<ShowArgs> for Show {
     fn from(args: ShowArgs) -> Show {
-        show(args.json, args.colour, args.depth, args.string_limit, args.elements_limit)
+        let ShowArgs { json, colour, depth, string_limit, elements_limit, follow_limit } = args;
+        Show { json, colour, values: Options { depth, string_limit, elements_limit, follow_limit } }
     }
 }
 
@@ -366,7 +371,7 @@ impl PySession {
         let show = show.into();
         let options = PrintOptions { show, limit, pattern: r#where, sort, raw };
         self.answer(py, map, to, |session, map, watch, out| {
-            answer::print(&session.open(map)?, &options, &session.notes, watch, out)
+            answer::print(&session.open(map)?, &options, &session.notes, watch, out).map(drop)
         })
     }
 
@@ -472,27 +477,22 @@ impl PySession {
     fn lookup(&self, py: Python<'_>, map: &PyMap, key: KeyArgs) -> PyResult<(String, Option<u64>, String)> {
         let (session, map) = (Shared(&self.session), map.0);
         let key = key.into();
-        let show = show(false, false, 1, 0, 0);
+        let show = in_go_syntax(Options { depth: 1, ..Options::default() });
         let found = guarded(py, || answer::look_up(session.get(), map, &key, &show, &PyWatch::new(None)))?;
         Ok((found.elem_type, found.elem_address, found.text))
     }
 
     /// Writes all entries to `path`, then one line (or document) that says so to `write`.
-    #[pyo3(signature = (map, *, path, depth, json, to))]
-    fn export(
-        &self,
-        py: Python<'_>,
-        map: &PyMap,
-        path: PathBuf,
-        depth: usize,
-        json: bool,
-        to: OutputArgs,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (map, *, path, show, to))]
+    fn export(&self, py: Python<'_>, map: &PyMap, path: PathBuf, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
+        let show: Show = show.into();
         self.answer(py, map, to, |session, map, watch, out| {
             let map = session.open(map)?;
             let format = Format::of(&path)?;
-            into_file(&path, json, out, |file| {
-                answer::write_behind(file, |file| answer::export(&map, format, depth, &session.notes, watch, file))
+            into_file(&path, show.json, out, |file| {
+                answer::write_behind(file, |file| {
+                    answer::export(&map, format, &show.values, &session.notes, watch, file)
+                })
             })
         })
     }
@@ -502,7 +502,9 @@ impl PySession {
     fn snapshot(&self, py: Python<'_>, map: &PyMap, path: PathBuf, json: bool, to: OutputArgs) -> PyResult<()> {
         self.answer(py, map, to, |session, map, watch, out| {
             let map = session.open(map)?;
-            into_file(&path, json, out, |file| answer::snapshot(&map, &session.notes, watch, file))
+            into_file(&path, json, out, |file| {
+                answer::snapshot(&map, &session.notes, watch, file).map(|shown| Tally { shown, cut: 0 })
+            })
         })
     }
 
@@ -519,7 +521,7 @@ impl PySession {
         elements_limit: usize,
         write: Py<PyAny>,
     ) -> PyResult<()> {
-        let show = show(false, false, depth, string_limit, elements_limit);
+        let show = in_go_syntax(Options { depth, string_limit, elements_limit, ..Options::default() });
         let to = OutputArgs { write, output: None, progress: None };
         self.answer(py, map, to, |session, map, watch, out| {
             let mut text = Vec::new();
@@ -593,8 +595,8 @@ impl PySession {
     }
 }
 
-fn show(json: bool, colour: bool, depth: usize, string_limit: usize, elements_limit: usize) -> Show {
-    Show { json, colour, values: Options { depth, string_limit, elements_limit } }
+fn in_go_syntax(values: Options) -> Show {
+    Show { json: false, colour: false, values }
 }
 
 /// Clusters of goroutine profiles and tracebacks, and what grows over several.
@@ -738,6 +740,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;
     audit::add_to(module)?;
+    module.add("FOLLOW_LIMIT", FOLLOW_LIMIT)?;
     module.add("OPERATIONS", answer::watch::FAMILIES)?;
     module.add("Error", module.py().get_type::<PyError>())?;
     Ok(())

@@ -118,7 +118,7 @@ enum Work {
 
 /// Finds the maps of a session.
 pub fn reach(session: &Session, watch: &dyn Watch) -> Result<Reach> {
-    let options = Options { depth: 1, string_limit: KEY_BYTES, elements_limit: 4 };
+    let options = Options { depth: 1, string_limit: KEY_BYTES, elements_limit: 4, ..Options::default() };
     let mut traversal = Traversal {
         session,
         watch,

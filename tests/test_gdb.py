@@ -74,6 +74,21 @@ def test_settings_are_gdb_parameters(maps):
     assert err
 
 
+def test_follow_limit_bounds_what_pointers_lead_to(maps, tmp_path):
+    # Maps whose elems are pointers, told whole, then with less room than one of them needs.
+    out, _ = ask(maps, "gomap print main.M95 --limit 0 --json", "gomap print main.M95 --limit 0 --json --follow-limit 1",
+                 "set gomap follow-limit 1", "gomap print main.M95 --limit 0", f"gomap export main.M95 {tmp_path}/cut.jsonl",
+                 f"gomap export main.M95 {tmp_path}/whole.jsonl --follow-limit 0", "show gomap follow-limit")
+    whole, cut = documents(out)
+    assert "cut" not in whole and 0 < cut["cut"] <= cut["shown"] == whole["shown"]
+    assert json.dumps(cut["entries"]) != json.dumps(whole["entries"])
+    said = "more behind pointers than follow-limit allows; --follow-limit 0 shows all"
+    assert out.count(said) == 2, out[-1500:]
+    assert "of one key or elem (0: all) 1" in out
+    exported = [oracle.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert not oracle.entry_differences(whole["entries"], exported)
+
+
 def test_functions_in_expressions(maps):
     # gdb itself finds main.M0 without quotes only after it has read that unit.
     expressions = ("$gomap_len('main.M0')", "$gomap_len(main.M0) * 2 + 1", '$gomap_has(main.M0, "two")',

@@ -4,6 +4,7 @@ A front end (gdb, lldb, the command line) derives from Front and hands each comm
 """
 
 import argparse
+import functools
 import os
 import shutil
 import sys
@@ -22,7 +23,8 @@ class Front:
     """What a verb needs from the debugger it runs in."""
 
     #: Setting name -> value; the debugger's own parameters override these.
-    settings = {"limit": 200, "string-limit": 200, "elements-limit": 100, "depth": 3, "style": True}
+    settings = {"limit": 200, "string-limit": 200, "elements-limit": 100, "depth": 3, "follow-limit": _native.FOLLOW_LIMIT,
+                "style": True}
 
     def session(self):
         """The native session on the current target."""
@@ -94,21 +96,26 @@ class Verb:
 
     def __init__(self, name, summary, details, add, run, takes_map=True):
         self.name, self.summary, self.details = name, summary, details
-        self.run, self.takes_map = run, takes_map
-        self.parser = _Parser(
-            prog="gomap " + name,
-            description=summary,
-            epilog=details,
+        self.run, self.takes_map, self._add = run, takes_map, add
+
+    @functools.cached_property
+    def parser(self):
+        """Made when first used: all of them together take longer than many an answer."""
+        parser = _Parser(
+            prog="gomap " + self.name,
+            description=self.summary,
+            epilog=self.details,
             add_help=False,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if takes_map:
-            self.parser.add_argument("map", metavar="MAP", help="an expression that yields a map, or 0xADDR with --type")
-            self.parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
-        add(self.parser)
-        self.parser.add_argument("--json", action="store_true", help="one JSON document on one line")
-        self.parser.add_argument("-o", "--output", metavar="FILE", help="write the answer to FILE")
+        if self.takes_map:
+            parser.add_argument("map", metavar="MAP", help="an expression that yields a map, or 0xADDR with --type")
+            parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
+        self._add(parser)
+        parser.add_argument("--json", action="store_true", help="one JSON document on one line")
+        parser.add_argument("-o", "--output", metavar="FILE", help="write the answer to FILE")
+        return parser
 
     def help(self):
         """The text of `help gomap VERB`."""
@@ -191,7 +198,8 @@ def show_options(front, args):
     json = args.json
     return dict(
         json=json,
-        depth=settings["depth"],
+        depth=settings["depth"] if args.depth is None else args.depth,
+        follow_limit=settings["follow-limit"] if args.follow_limit is None else args.follow_limit,
         string_limit=0 if json else settings["string-limit"],
         elements_limit=0 if json else settings["elements-limit"],
         colour=_coloured(front, args),
@@ -207,7 +215,15 @@ def output(front, args):
     return dict(write=front.write, output=unquote(args.output), progress=front.progress())
 
 
+def _value_options(parser):
+    parser.add_argument("--depth", type=_count, metavar="N", help="follow N pointers, one below the other (default: set gomap depth)")
+    parser.add_argument("--follow-limit", type=_count, metavar="N",
+                        help="at most N values behind the pointers of each key and elem, where 1024 bytes of text or numbers "
+                             "are one value too; 0 is all (default: set gomap follow-limit)")
+
+
 def _print_options(parser):
+    _value_options(parser)
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N entries; 0 is all (default: set gomap limit)")
     parser.add_argument("--where", metavar="PATTERN", help="only entries that match: text, glob*, /regex/, key>=10, elem.Name==\"x\"")
     parser.add_argument("--sort", choices=["key", "elem"], help="sorted; keeps all shown entries in memory")
@@ -223,6 +239,7 @@ def _run_print(front, args):
 
 
 def _key_options(parser):
+    _value_options(parser)
     parser.add_argument("key", metavar="KEY", nargs="?", help="a Go literal of the key's type")
     parser.add_argument("--expr", metavar="EXPR", help="take the key from an expression of the debugger's")
 
@@ -271,6 +288,7 @@ def _run_stats(front, args):
 
 
 def _buckets_options(parser):
+    _value_options(parser)
     parser.add_argument("range", metavar="RANGE", nargs="?", help="a bucket or group number N, or N-M (default: the first 16)")
 
 
@@ -292,13 +310,13 @@ def _range(text):
 
 
 def _export_options(parser):
+    _value_options(parser)
     parser.add_argument("file", metavar="FILE", help="its ending decides: .json, .jsonl or .csv")
 
 
 def _run_export(front, args):
     found = find_map(front, args)
-    front.session().export(found, path=unquote(args.file), depth=front.settings["depth"],
-                           json=args.json, to=output(front, args))
+    front.session().export(found, path=unquote(args.file), show=show_options(front, args), to=output(front, args))
 
 
 def _check_options(parser):
@@ -463,6 +481,7 @@ def _seconds(text):
 
 
 def _watch_options(parser):
+    _value_options(parser)
     parser.add_argument("map", metavar="MAP", nargs="?", help="only this map (default: every map of the program)")
     parser.add_argument("--op", type=_operations, metavar="OP,OP", default=[],
                         help="only these operations: " + ", ".join(_native.OPERATIONS))

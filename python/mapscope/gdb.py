@@ -408,6 +408,8 @@ def register():
     _Setting("elements-limit", whole, defaults["elements-limit"],
              "how many elements of a slice, array or inner map are shown (0: all).")
     _Setting("depth", whole, defaults["depth"], "how many pointers are followed from an entry.")
+    _Setting("follow-limit", whole, defaults["follow-limit"],
+             "how many values are shown behind the pointers of one key or elem (0: all).")
     _Setting("style", gdb.PARAM_BOOLEAN, defaults["style"], "whether gomap uses colour.")
     _Function("gomap_len", "$gomap_len(m): the number of entries of a Go map.",
               lambda m: FRONT.session().count(FRONT.map_of(m)))

@@ -1,10 +1,12 @@
 //! `gomap export`: all entries into a file.
 
-use super::{flush, flush_if_full, print, write_error, PrintOptions, Show, Values};
+use super::ordered::{all_entries, Formatter};
+use super::{print, write_error, PrintOptions, Show, Tally, Values};
 use crate::error::Watch;
-use crate::map::GoMap;
+use crate::map::{Entry, GoMap};
 use crate::value::{CsvCell, Options};
 use crate::{Error, Result};
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
 
@@ -34,46 +36,75 @@ impl Format {
     }
 }
 
-/// Writes all entries of `map` to `out`; returns how many.
+/// Writes all entries of `map` to `out`; `values` says how far their pointers are followed.
 pub fn export(
     map: &GoMap<'_>,
     format: Format,
-    depth: usize,
+    values: &Options,
     notes: &[String],
     watch: &dyn Watch,
     out: &mut dyn Write,
-) -> Result<u64> {
-    let show = Show { json: true, colour: false, values: Options { depth, ..Options::default() } };
+) -> Result<Tally> {
+    let values = Options { depth: values.depth, follow_limit: values.follow_limit, ..Options::default() };
+    let show = Show { json: true, colour: false, values };
     if format == Format::Json {
         let options = PrintOptions { show, limit: 0, pattern: None, sort: None, raw: false };
-        print(map, &options, notes, watch, out)?;
-        return Ok(map.count());
+        return print(map, &options, notes, watch, out);
     }
-    let values = Values::of(map, &show, watch)?;
-    let mut cell = CsvCell::default();
-    let mut buffer = Vec::with_capacity(2 * super::FLUSH);
     if format == Format::Csv {
-        buffer.extend_from_slice(b"key,elem\n");
+        out.write_all(b"key,elem\n").map_err(write_error)?;
     }
-    let mut count = 0;
-    map.each(watch, &mut |entry| {
-        count += 1;
-        match (format, &entry.key, &entry.elem) {
-            (Format::Csv, Ok(key), Ok(elem)) => {
-                cell.write(&values.key, &values.context, key, &mut buffer)?;
-                buffer.push(b',');
-                cell.write(&values.elem, &values.context, elem, &mut buffer)?;
+    all_entries(
+        map,
+        watch,
+        &|map, watch| {
+            let values = Values::of(map, &show, watch)?;
+            Ok(Box::new(Line { values, csv: (format == Format::Csv).then(Default::default) }))
+        },
+        &mut |bytes| out.write_all(bytes).map_err(write_error),
+    )
+}
+
+/// An entry as a line of a file.
+struct Line<'a> {
+    values: Values<'a>,
+    csv: Option<RefCell<CsvCell>>,
+}
+
+impl Formatter for Line<'_> {
+    fn entry(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Tally> {
+        let tally = match &self.csv {
+            None => self.values.entry(entry, out)?,
+            Some(cell) => self.cells(entry, &mut cell.borrow_mut(), out)?,
+        };
+        out.push(b'\n');
+        Ok(tally)
+    }
+
+    fn prefetch(&self, entry: &Entry<'_>, level: usize) {
+        self.values.prefetch(entry, level);
+    }
+
+    fn levels(&self) -> usize {
+        self.values.levels()
+    }
+}
+
+impl Line<'_> {
+    fn cells(&self, entry: &Entry<'_>, cell: &mut CsvCell, out: &mut Vec<u8>) -> Result<Tally> {
+        let Values { context, key: key_plan, elem: elem_plan, .. } = &self.values;
+        let cut = context.cut();
+        match (&entry.key, &entry.elem) {
+            (Ok(key), Ok(elem)) => {
+                cell.write(key_plan, context, key, out)?;
+                out.push(b',');
+                cell.write(elem_plan, context, elem, out)?;
             }
-            (Format::Csv, key, elem) => {
+            (key, elem) => {
                 let problem = key.as_ref().err().or(elem.as_ref().err());
-                write!(buffer, "<{}>,", problem.map(|e| e.to_string()).unwrap_or_default()).map_err(write_error)?;
+                write!(out, "<{}>,", problem.map(|e| e.to_string()).unwrap_or_default()).map_err(write_error)?;
             }
-            _ => values.entry(entry, &mut buffer)?,
         }
-        buffer.push(b'\n');
-        flush_if_full(out, &mut buffer)?;
-        Ok(true)
-    })?;
-    flush(out, &mut buffer)?;
-    Ok(count)
+        Ok(Tally { shown: 1, cut: (context.cut() > cut) as u64 })
+    }
 }

@@ -9,6 +9,7 @@ mod get;
 mod goroutines;
 mod leaks;
 mod list;
+mod ordered;
 mod print;
 mod snapshot;
 mod stats;
@@ -26,6 +27,7 @@ pub use get::{get, look_up, FoundElem, KeyInput};
 pub use goroutines::{goroutines, parse_label, GoroutineOptions};
 pub use leaks::{explain, leaks};
 pub use list::{list, ListOptions};
+pub use ordered::Tally;
 pub use print::{literal, print, PrintOptions, SortBy};
 pub use snapshot::{diff, snapshot, Snapshot};
 pub use stats::stats;
@@ -95,7 +97,8 @@ impl<'a> Values<'a> {
     }
 
     /// Appends `{"key":…,"elem":…}` or `key: elem`.
-    fn entry(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<()> {
+    fn entry(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Tally> {
+        let cut = self.context.cut();
         if self.show.json {
             out.extend_from_slice(b"{\"key\":");
             self.write(&self.key, &entry.key, out)?;
@@ -107,8 +110,28 @@ impl<'a> Values<'a> {
             out.extend_from_slice(b": ");
             self.write(&self.elem, &entry.elem, out)?;
         }
-        Ok(())
+        Ok(Tally { shown: 1, cut: (self.context.cut() > cut) as u64 })
     }
+
+    /// Asks for the memory `level` pointers away from `entry`; see [`Plan::prefetch`].
+    fn prefetch(&self, entry: &Entry<'_>, level: usize) {
+        for (plan, bytes) in [(&self.key, &entry.key), (&self.elem, &entry.elem)] {
+            if let Ok(bytes) = bytes {
+                plan.prefetch(&self.context, bytes, level);
+            }
+        }
+    }
+
+    /// How many levels are worth asking for.
+    fn levels(&self) -> usize {
+        self.key.levels(&self.context).max(self.elem.levels(&self.context))
+    }
+}
+
+/// That the pointers of some entries lead to more than was told.
+pub fn cut_text(entries: u64) -> String {
+    let (entries, have) = if entries == 1 { ("1 entry".into(), "has") } else { (format!("{entries} entries"), "have") };
+    format!("{entries} {have} more behind pointers than follow-limit allows; --follow-limit 0 shows all")
 }
 
 /// The head of every answer about one map.

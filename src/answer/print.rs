@@ -1,6 +1,7 @@
 //! `gomap print`: the entries of a map, streamed through a filter and a limit.
 
-use super::{flush, flush_if_full, head, head_text, place_text, state, Show, Values};
+use super::ordered::{all_entries, Formatter};
+use super::{cut_text, head, head_text, place_text, state, write_error, Show, Tally, Values, FLUSH};
 use crate::error::{Quiet, Watch};
 use crate::map::{Entry, GoMap};
 use crate::types::{GoType, Kind};
@@ -11,6 +12,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::Arc;
 
 /// What to print of a map.
 #[derive(Debug, Clone)]
@@ -41,84 +43,153 @@ pub fn print(
     notes: &[String],
     watch: &dyn Watch,
     out: &mut dyn Write,
-) -> Result<()> {
-    let values = Values::of(map, &options.show, watch)?;
+) -> Result<Tally> {
     let filter = match &options.pattern {
-        Some(pattern) => Some(Filter::compile(map.types, map.key.id, map.elem.id, pattern)?),
+        Some(pattern) => Some(Arc::new(Filter::compile(map.types, map.key.id, map.elem.id, pattern)?)),
         None => None,
     };
+    let row = Row::of(map, options, &filter, watch)?;
     let state = state(&map.survey(watch)?, notes);
-    let mut buffer = Vec::with_capacity(super::FLUSH * 2);
     let json = options.show.json;
-    if json {
-        write!(buffer, "{{\"map\":{},\"entries\":[", head(map, &state)).map_err(super::write_error)?;
-    } else {
-        buffer.extend_from_slice(head_text(map, &state).as_bytes());
+    match json {
+        true => write!(out, "{{\"map\":{},\"entries\":[", head(map, &state)),
+        false => out.write_all(head_text(map, &state).as_bytes()),
     }
-    let (mut shown, mut matched) = (0u64, 0u64);
-    let mut one = |entry: &Entry<'_>, buffer: &mut Vec<u8>| -> Result<()> {
-        if json {
-            if shown > 0 {
-                buffer.push(b',');
-            }
-            if options.raw {
-                raw_json(entry, buffer);
-            } else {
-                values.entry(entry, buffer)?;
-            }
-        } else {
-            buffer.extend_from_slice(b"  ");
-            if options.raw {
-                raw_text(entry, buffer);
-            } else {
-                values.entry(entry, buffer)?;
-            }
-            buffer.push(b'\n');
-        }
-        shown += 1;
-        flush_if_full(out, buffer)
+    .map_err(write_error)?;
+    let mut first = json;
+    let mut write = |rows: &[u8]| {
+        // Each row of JSON begins with its comma.
+        let skipped = (first && !rows.is_empty()) as usize;
+        first &= rows.is_empty();
+        out.write_all(&rows[skipped..]).map_err(write_error)
     };
-    let wanted = |entry: &Entry<'_>| match (&filter, &entry.key, &entry.elem) {
-        (None, _, _) => Ok(true),
-        (Some(filter), Ok(key), Ok(elem)) => filter.matches(&values.context, key, elem),
-        (Some(_), _, _) => Ok(false),
-    };
-    let full = |matched: u64| options.limit != 0 && matched > options.limit;
-    match options.sort {
-        None => map.each(watch, &mut |entry| {
-            if wanted(entry)? {
-                matched += 1;
-                if full(matched) {
-                    return Ok(false);
-                }
-                one(entry, &mut buffer)?;
-            }
-            Ok(true)
-        })?,
-        Some(by) => {
-            let mut sorted = Sorted::new(map, by, options.limit);
-            map.each(watch, &mut |entry| {
-                if wanted(entry)? {
-                    matched += 1;
-                    sorted.offer(entry, map);
-                }
-                Ok(true)
-            })?;
-            sorted.each(watch, |row| row.with(map, |entry| one(entry, &mut buffer)))?;
+    let (tally, matched) = match (options.sort, options.limit) {
+        (None, 0) => {
+            let tally = all_entries(
+                map,
+                watch,
+                &|map, watch| Ok(Box::new(Row::of(map, options, &filter, watch)?)),
+                &mut write,
+            )?;
+            (tally, tally.shown)
         }
-    }
-    let truncated = full(matched);
+        _ => some_entries(map, options, &row, watch, &mut write)?,
+    };
+    let truncated = matched > tally.shown;
     if json {
-        writeln!(buffer, "],\"shown\":{shown},\"truncated\":{truncated}}}").map_err(super::write_error)?;
-    } else if truncated {
+        let cut = if tally.cut > 0 { format!(",\"cut\":{}", tally.cut) } else { String::new() };
+        writeln!(out, "],\"shown\":{},\"truncated\":{truncated}{cut}}}", tally.shown).map_err(write_error)?;
+        return Ok(tally);
+    }
+    if truncated {
         let rest = match (&filter, options.sort) {
-            (None, _) => format!("{} more", map.count().saturating_sub(shown)),
-            (Some(_), Some(_)) => format!("{} more match", matched - shown),
+            (None, _) => format!("{} more", map.count().saturating_sub(tally.shown)),
+            (Some(_), Some(_)) => format!("{} more match", matched - tally.shown),
             (Some(_), None) => "more match".into(),
         };
-        writeln!(buffer, "  … {rest}; --limit 0 shows all").map_err(super::write_error)?;
+        writeln!(out, "  … {rest}; --limit 0 shows all").map_err(write_error)?;
     }
-    flush(out, &mut buffer)
+    if tally.cut > 0 {
+        writeln!(out, "  note: {}", cut_text(tally.cut)).map_err(write_error)?;
+    }
+    Ok(tally)
+}
+
+/// Tells entries in order or up to the limit; returns what was told, and how many match (at most one more than the
+/// limit when they are not sorted).
+fn some_entries(
+    map: &GoMap<'_>,
+    options: &PrintOptions,
+    row: &Row<'_>,
+    watch: &dyn Watch,
+    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<(Tally, u64)> {
+    let (mut tally, mut matched) = (Tally::default(), 0u64);
+    let mut buffer = Vec::with_capacity(2 * FLUSH);
+    let mut one = |entry: &Entry<'_>| {
+        tally += row.append(entry, &mut buffer)?;
+        if buffer.len() >= FLUSH {
+            write(&buffer)?;
+            buffer.clear();
+        }
+        Ok(())
+    };
+    let mut sorted = options.sort.map(|by| Sorted::new(map, by, options.limit));
+    map.each(watch, &mut |entry| {
+        if !row.wants(entry)? {
+            return Ok(true);
+        }
+        matched += 1;
+        match &mut sorted {
+            Some(sorted) => sorted.offer(entry, map),
+            None if matched > options.limit => return Ok(false),
+            None => one(entry)?,
+        }
+        Ok(true)
+    })?;
+    if let Some(sorted) = sorted {
+        sorted.each(watch, |at| at.with(map, &mut one))?;
+    }
+    write(&buffer)?;
+    Ok((tally, matched))
+}
+
+/// How one entry is told.
+struct Row<'a> {
+    values: Values<'a>,
+    filter: Option<Arc<Filter>>,
+    raw: bool,
+}
+
+impl<'a> Row<'a> {
+    fn of(
+        map: &GoMap<'a>,
+        options: &PrintOptions,
+        filter: &Option<Arc<Filter>>,
+        watch: &'a dyn Watch,
+    ) -> Result<Row<'a>> {
+        Ok(Row { values: Values::of(map, &options.show, watch)?, filter: filter.clone(), raw: options.raw })
+    }
+
+    fn wants(&self, entry: &Entry<'_>) -> Result<bool> {
+        match (&self.filter, &entry.key, &entry.elem) {
+            (None, _, _) => Ok(true),
+            (Some(filter), Ok(key), Ok(elem)) => filter.matches(&self.values.context, key, elem),
+            (Some(_), _, _) => Ok(false),
+        }
+    }
+
+    fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Tally> {
+        let json = self.values.show.json;
+        out.extend_from_slice(if json { b"," } else { b"  " });
+        let mut tally = Tally { shown: 1, cut: 0 };
+        match (self.raw, json) {
+            (true, true) => raw_json(entry, out),
+            (true, false) => raw_text(entry, out),
+            (false, _) => tally = self.values.entry(entry, out)?,
+        }
+        if !json {
+            out.push(b'\n');
+        }
+        Ok(tally)
+    }
+}
+
+impl Formatter for Row<'_> {
+    fn entry(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Tally> {
+        match self.wants(entry)? {
+            true => self.append(entry, out),
+            false => Ok(Tally::default()),
+        }
+    }
+
+    fn prefetch(&self, entry: &Entry<'_>, level: usize) {
+        self.values.prefetch(entry, level);
+    }
+
+    fn levels(&self) -> usize {
+        self.values.levels()
+    }
 }
 
 /// Appends `map` as one Go literal, for a pretty printer: `map[string]int{"a":1}`.
@@ -215,7 +286,7 @@ impl Ord for Rank {
 }
 
 /// An entry remembered by its addresses.
-struct Row {
+struct Remembered {
     rank: Rank,
     key: u64,
     elem: u64,
@@ -223,7 +294,7 @@ struct Row {
     slot: usize,
 }
 
-impl Row {
+impl Remembered {
     fn with(&self, map: &GoMap<'_>, f: impl FnOnce(&Entry<'_>) -> Result<()>) -> Result<()> {
         let key = map.memory.bytes(self.key, map.key.size as usize);
         let elem = map.memory.bytes(self.elem, map.elem.size as usize);
@@ -243,7 +314,7 @@ const PIECE: usize = 1 << 16;
 
 /// Keeps the first rows of the order; at most a piece more than will be shown.
 struct Sorted<'m> {
-    rows: Vec<Row>,
+    rows: Vec<Remembered>,
     by: SortBy,
     ty: &'m GoType,
     limit: usize,
@@ -265,7 +336,7 @@ impl<'m> Sorted<'m> {
         };
         let rank = rank(self.ty, bytes.unwrap_or_default(), map);
         let (key, elem) = (entry.key_address, entry.elem_address);
-        self.rows.push(Row { rank, key, elem, place: entry.place, slot: entry.slot });
+        self.rows.push(Remembered { rank, key, elem, place: entry.place, slot: entry.slot });
         if self.limit > 0 && self.rows.len() >= 2 * self.limit + PIECE {
             self.rows.select_nth_unstable_by(self.limit, |a, b| a.rank.cmp(&b.rank));
             self.rows.truncate(self.limit);
@@ -273,10 +344,10 @@ impl<'m> Sorted<'m> {
     }
 
     /// Calls `f` with the rows in order: pieces are sorted, then merged.
-    fn each(mut self, watch: &dyn Watch, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+    fn each(mut self, watch: &dyn Watch, mut f: impl FnMut(&Remembered) -> Result<()>) -> Result<()> {
         let total = self.rows.len() as u64;
         let mut next = BinaryHeap::new();
-        let mut pieces: Vec<&[Row]> = Vec::new();
+        let mut pieces: Vec<&[Remembered]> = Vec::new();
         for piece in self.rows.chunks_mut(PIECE) {
             watch.tick(0, total)?;
             piece.sort_by(|a, b| a.rank.cmp(&b.rank));

@@ -33,7 +33,7 @@ pub struct Snapshot {
 }
 
 fn show() -> Show {
-    Show { json: true, colour: false, values: Options { depth: DEPTH, string_limit: 0, elements_limit: 0 } }
+    Show { json: true, colour: false, values: Options { depth: DEPTH, ..Options::default() } }
 }
 
 /// Writes the map to `out`, a line for its head and one for each entry; returns how many entries.

@@ -8,12 +8,12 @@ use crate::evidence::join::{Heat, MapView, NearKey};
 use crate::map::keys::Keys;
 use crate::map::{Findings, GoMap, Place};
 use crate::session::{MapRef, Session};
-use crate::value::{Options, Overlay};
+use crate::value::{Options, Overlay, FOLLOW_LIMIT};
 use crate::Result;
 
 /// Squares of the heat map, at most.
 const SQUARES: usize = 1024;
-const VALUES: Options = Options { depth: 2, string_limit: 400, elements_limit: 40 };
+const VALUES: Options = Options { depth: 2, string_limit: 400, elements_limit: 40, follow_limit: FOLLOW_LIMIT };
 
 /// Draws the map that `name` leads to and, where a key is given, looks it up.
 pub fn view(

@@ -285,17 +285,24 @@ impl<'a> GoMap<'a> {
             header.each(self.memory, self.types, watch, &mut Findings::default(), f)?;
             return Ok(());
         }
-        self.each_cell(watch, &mut Findings::default(), &mut |cell| {
-            let mut live = cell.live;
-            while live != 0 {
-                let slot = live.trailing_zeros() as usize;
-                live &= live - 1;
-                if !self.with_entry(cell, slot, f)? {
-                    return Ok(false);
-                }
+        self.each_cell(watch, &mut Findings::default(), &mut |cell| self.each_slot(cell, f))
+    }
+
+    /// Calls `f` with every live entry of `cell`, until it returns `false`; says whether it never did.
+    pub fn each_slot(
+        &self,
+        cell: &Cell<'_>,
+        f: &mut (impl FnMut(&Entry<'_>) -> Result<bool> + ?Sized),
+    ) -> Result<bool> {
+        let mut live = cell.live;
+        while live != 0 {
+            let slot = live.trailing_zeros() as usize;
+            live &= live - 1;
+            if !self.with_entry(cell, slot, f)? {
+                return Ok(false);
             }
-            Ok(true)
-        })
+        }
+        Ok(true)
     }
 
     /// Calls `f` with slot `slot` of `cell` as an entry.

@@ -54,6 +54,10 @@ impl<M: Memory> Memory for BackedMemory<M> {
         self.memory.place()
     }
 
+    fn any_thread(&self) -> bool {
+        self.memory.any_thread()
+    }
+
     fn forget(&self) {
         self.memory.forget();
     }

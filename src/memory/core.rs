@@ -378,6 +378,10 @@ impl Memory for CoreMemory {
     fn place(&self) -> Place {
         Place::Core
     }
+
+    fn any_thread(&self) -> bool {
+        true
+    }
 }
 
 /// Sorted and without overlap: earlier entries of the list win, contiguous neighbours are joined.

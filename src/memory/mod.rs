@@ -90,6 +90,11 @@ pub trait Memory: Send + Sync {
     /// Which kind of place this is.
     fn place(&self) -> Place;
 
+    /// Whether every thread may read; a debugger's memory is its own thread's.
+    fn any_thread(&self) -> bool {
+        false
+    }
+
     /// Forgets what was kept of the target's memory, because the target has run.
     fn forget(&self) {}
 }

@@ -90,6 +90,10 @@ impl Memory for ProcessMemory {
         Place::Process
     }
 
+    fn any_thread(&self) -> bool {
+        true
+    }
+
     fn forget(&self) {
         self.cache.forget();
     }

@@ -20,11 +20,17 @@ pub struct Options {
     pub string_limit: usize,
     /// Elements shown of a slice, an array or a map inside a value; 0 for all.
     pub elements_limit: usize,
+    /// Values shown of what lies behind the pointers of one value; 0 for all. Pointers that are followed may meet the
+    /// same things again and again, so nothing else bounds them.
+    pub follow_limit: usize,
 }
+
+/// The usual [`Options::follow_limit`].
+pub const FOLLOW_LIMIT: usize = 2000;
 
 impl Default for Options {
     fn default() -> Options {
-        Options { depth: 3, string_limit: 0, elements_limit: 0 }
+        Options { depth: 3, string_limit: 0, elements_limit: 0, follow_limit: FOLLOW_LIMIT }
     }
 }
 
@@ -44,6 +50,7 @@ pub struct Context<'a> {
     location_offsets: OnceCell<LocationOffsets>,
     channel_offsets: OnceCell<ChannelOffsets>,
     steps: Cell<u32>,
+    cut: Cell<u64>,
 }
 
 /// The dynamic type of an interface value.
@@ -83,6 +90,7 @@ impl<'a> Context<'a> {
             location_offsets: OnceCell::new(),
             channel_offsets: OnceCell::new(),
             steps: Cell::new(0),
+            cut: Cell::new(0),
         }
     }
 
@@ -146,6 +154,15 @@ impl<'a> Context<'a> {
             };
             ChannelOffsets { qcount: offset("qcount", 0), dataqsiz: offset("dataqsiz", 8) }
         })
+    }
+
+    /// How many values so far were more than [`Options::follow_limit`] shows.
+    pub fn cut(&self) -> u64 {
+        self.cut.get()
+    }
+
+    pub(super) fn add_cut(&self) {
+        self.cut.set(self.cut.get() + 1);
     }
 
     /// Counts one piece of work and asks now and then whether to go on.

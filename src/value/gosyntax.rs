@@ -185,6 +185,11 @@ impl Sink for GoSyntax<'_> {
         self.conversion(plan, &format!("{address:#x}"));
     }
 
+    fn unfollowed(&mut self, plan: &Plan, address: u64) {
+        self.pointer(plan, address);
+        self.put(b" /* follow-limit */");
+    }
+
     fn begin_pointee(&mut self, _plan: &Plan, _elem: &Plan, _address: u64) {
         self.put(b"&");
         self.starts.push(self.out.len());

@@ -12,7 +12,8 @@ use std::io::Write;
 /// Appends values as JSON to a buffer that the caller flushes between values.
 ///
 /// Beyond the forms that every user sees, a string cut by a limit is `{"$prefix":"abc","$len":1000}`
-/// (`$bytes` instead of `$prefix` for a `[]byte`), and a list cut by one ends with `{"$omitted":90}`.
+/// (`$bytes` instead of `$prefix` for a `[]byte`), a list cut by one ends with `{"$omitted":90}`, and a pointer that
+/// one left alone is `{"$ptr":"0x…","$cut":"follow-limit"}`.
 pub struct Json<'b> {
     /// What was written so far.
     pub out: &'b mut Vec<u8>,
@@ -161,6 +162,11 @@ impl Sink for Json<'_> {
     fn pointer(&mut self, _plan: &Plan, address: u64) {
         self.address("$ptr", address);
         self.put(b"}");
+    }
+
+    fn unfollowed(&mut self, _plan: &Plan, address: u64) {
+        self.address("$ptr", address);
+        self.put(b",\"$cut\":\"follow-limit\"}");
     }
 
     fn begin_pointee(&mut self, _plan: &Plan, _elem: &Plan, address: u64) {

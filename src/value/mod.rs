@@ -11,13 +11,14 @@ mod json;
 mod literal;
 mod pattern;
 mod plan;
+mod prefetch;
 mod quote;
 mod scan;
 mod sink;
 mod time;
 mod walk;
 
-pub use context::{Context, Options};
+pub use context::{Context, Options, FOLLOW_LIMIT};
 pub use csv::CsvCell;
 pub use gosyntax::GoSyntax;
 pub use json::{push_string as push_json_string, Json};

@@ -5,6 +5,10 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 /// Appends `bytes` as a Go string literal; bytes that are not UTF-8 become `\x` escapes.
 pub fn push_go_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    if bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte)) {
+        out.extend_from_slice(bytes);
+        return out.push(b'"');
+    }
     for chunk in bytes.utf8_chunks() {
         push_text(out, chunk.valid());
         for byte in chunk.invalid() {
@@ -14,11 +18,16 @@ pub fn push_go_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
+/// Whether the byte stands for itself in a literal.
+fn is_plain(byte: u8) -> bool {
+    (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'"') & (byte != b'\\')
+}
+
 fn push_text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut copied = 0;
     for (at, c) in text.char_indices() {
-        if matches!(c, ' '..='~') && c != '"' && c != '\\' {
+        if c.is_ascii() && is_plain(c as u8) {
             continue;
         }
         if !c.is_ascii() && is_print(c) {

@@ -32,6 +32,8 @@ pub trait Sink {
     fn nil(&mut self, plan: &Plan);
     /// A pointer that is not followed, or an unsafe.Pointer.
     fn pointer(&mut self, plan: &Plan, address: u64);
+    /// A pointer that would be followed, had [`Options::follow_limit`](super::Options::follow_limit) not been reached.
+    fn unfollowed(&mut self, plan: &Plan, address: u64);
     /// A pointer whose pointee comes next.
     fn begin_pointee(&mut self, plan: &Plan, elem: &Plan, address: u64);
     /// The pointee is complete.

@@ -22,6 +22,8 @@ const DEEPEST_VALUE: usize = 60;
 const BLOCK: usize = 1 << 20;
 /// Unreadable elements told one by one; what follows is only counted.
 const MOST_UNREADABLE: u64 = 64;
+/// Bytes of strings and numbers that count as one value of [`Options::follow_limit`](super::Options::follow_limit).
+const BYTES_PER_VALUE: u64 = 1024;
 /// Elements of size 0 take no memory, so nothing bounds a corrupt length of theirs but this.
 const MOST_ZERO_SIZED: u64 = 1 << 16;
 
@@ -34,7 +36,17 @@ impl Plan {
         if self.write_number(value, sink) {
             return Ok(());
         }
-        Walk { context, sink, depth: context.options.depth, nest: 0, open: Vec::new() }.value(self, value)
+        let allowance = match context.options.follow_limit {
+            0 => u64::MAX,
+            limit => (limit as u64).saturating_mul(BYTES_PER_VALUE),
+        };
+        let depth = context.options.depth;
+        let mut walk = Walk { context, sink, depth, allowance, cut: false, nest: 0, open: Vec::new() };
+        walk.value(self, value)?;
+        if walk.cut {
+            context.add_cut();
+        }
+        Ok(())
     }
 
     /// The shortest way for bools and numbers: whether the value was one.
@@ -79,6 +91,9 @@ struct Walk<'c, 'a, 's, S> {
     sink: &'s mut S,
     /// Pointers that may still be followed.
     depth: usize,
+    /// What may still be told behind pointers, in bytes of plain data; and whether something was not.
+    allowance: u64,
+    cut: bool,
     /// Values that the current one lies in.
     nest: usize,
     /// Slices and maps being told, by address and type: meeting one again is a cycle.
@@ -88,8 +103,10 @@ struct Walk<'c, 'a, 's, S> {
 impl<S: Sink> Walk<'_, '_, '_, S> {
     fn value(&mut self, plan: &Plan, value: &[u8]) -> Result<()> {
         if plan.write_number(value, self.sink) {
+            self.spend(plan.size as u64);
             return Ok(());
         }
+        self.spend(BYTES_PER_VALUE);
         if value.len() < plan.size {
             self.unreadable(&format_args!("only {} of its {} bytes were read", value.len(), plan.size));
             return Ok(());
@@ -138,8 +155,42 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         self.sink.unreadable(why);
     }
 
+    /// Whether the current value was come to by a pointer, so that it may be come to again.
+    fn is_followed(&self) -> bool {
+        self.depth < self.context.options.depth
+    }
+
+    fn spend(&mut self, bytes: u64) {
+        if self.is_followed() {
+            self.allowance = self.allowance.saturating_sub(bytes);
+        }
+    }
+
+    /// Whether no more may be told of a list; then that is noted.
+    fn is_spent(&mut self) -> bool {
+        let spent = self.allowance == 0 && self.is_followed();
+        self.cut |= spent;
+        spent
+    }
+
+    /// How many bytes to show of a string or `[]byte`; 0 for all.
+    fn string_limit(&mut self, len: u64) -> usize {
+        let limit = self.context.options.string_limit;
+        let shown = limited(len, limit);
+        // The last value told may be a string, so it has some room of its own.
+        let allowed = self.allowance.max(BYTES_PER_VALUE);
+        if !self.is_followed() || shown <= allowed {
+            self.spend(shown);
+            return limit;
+        }
+        self.cut = true;
+        self.allowance = 0;
+        allowed as usize
+    }
+
     fn string(&mut self, plan: &Plan, address: u64, len: u64) {
-        match text(self.context, address, len, self.context.options.string_limit) {
+        let limit = self.string_limit(len);
+        match text(self.context, address, len, limit) {
             Ok(bytes) => self.sink.string(plan, &bytes, len),
             Err(error) => self.sink.unreadable(&error),
         }
@@ -152,7 +203,8 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         if len > cap {
             return self.unreadable(&format_args!("a slice cannot have length {len} and capacity {cap}"));
         }
-        match text(self.context, address, len, self.context.options.string_limit) {
+        let limit = self.string_limit(len);
+        match text(self.context, address, len, limit) {
             Ok(bytes) => self.sink.bytes(plan, &bytes, len),
             Err(error) => self.sink.unreadable(&error),
         }
@@ -161,12 +213,14 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
     fn array(&mut self, plan: &Plan, elem: &Arc<Plan>, len: u64, value: &[u8]) -> Result<()> {
         self.sink.begin_list(plan);
         let shown = shown(len, elem.size, self.context.options.elements_limit);
-        for index in 0..shown {
-            self.sink.item(index);
+        let mut told = 0;
+        while told < shown && !self.is_spent() {
+            self.sink.item(told);
             self.pause()?;
-            self.value(elem, part(value, index as usize * elem.size, elem.size))?;
+            self.value(elem, part(value, told as usize * elem.size, elem.size))?;
+            told += 1;
         }
-        self.sink.end_list(shown, len - shown);
+        self.sink.end_list(told, len - told);
         Ok(())
     }
 
@@ -208,7 +262,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         Ok(())
     }
 
-    /// Tells `count` elements from `address` on; returns how many, fewer when too many are unreadable.
+    /// Tells `count` elements from `address` on; returns how many, fewer when too many are unreadable or a limit is reached.
     fn elements(&mut self, elem: &Plan, address: u64, count: u64) -> Result<u64> {
         let memory = self.context.memory;
         let size = elem.size;
@@ -224,6 +278,9 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
             match memory.bytes(from, wanted as usize * size) {
                 Ok(block) => {
                     for at in 0..wanted as usize {
+                        if self.is_spent() {
+                            return Ok(index + at as u64);
+                        }
                         self.sink.item(index + at as u64);
                         self.pause()?;
                         self.value(elem, part(&block, at * size, size))?;
@@ -270,6 +327,11 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
             self.sink.pointer(plan, address);
             return Ok(());
         };
+        if self.allowance == 0 {
+            self.cut = true;
+            self.sink.unfollowed(plan, address);
+            return Ok(());
+        }
         self.sink.begin_pointee(plan, &elem, address);
         self.depth -= 1;
         self.value_at(&elem, address)?;
@@ -362,8 +424,10 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         let limit = context.options.elements_limit as u64;
         let mut index = 0;
         let mut stopped = Ok(());
+        let mut full = false;
         let walked = map.each(context.watch, &mut |entry| {
-            if limit != 0 && index >= limit {
+            full = limit != 0 && index >= limit || self.is_spent();
+            if full {
                 return Ok(false);
             }
             // Our own errors go around the map's: only those are part of the answer.
@@ -377,7 +441,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
             Err(error) => Some(error),
             Ok(()) => None,
         };
-        let omitted = if limit != 0 && index >= limit { map.count().saturating_sub(index) } else { 0 };
+        let omitted = if full { map.count().saturating_sub(index) } else { 0 };
         self.sink.end_map(index, omitted, problem.as_ref().map(|error| error as &dyn Display));
         self.open.pop();
         Ok(())
@@ -453,7 +517,7 @@ pub(super) fn time(context: &Context<'_>, offsets: &TimeOffsets, value: &[u8]) -
 }
 
 /// `size` bytes at `offset`, none when they are not all there.
-fn part(bytes: &[u8], offset: usize, size: usize) -> &[u8] {
+pub(super) fn part(bytes: &[u8], offset: usize, size: usize) -> &[u8] {
     offset.checked_add(size).and_then(|end| bytes.get(offset..end)).unwrap_or_default()
 }
 

@@ -230,7 +230,7 @@ fn every_kind_in_every_form() {
 #[test]
 fn limits_cut_and_say_so() {
     let (memory, types) = target();
-    let options = Options { depth: 0, string_limit: 3, elements_limit: 1 };
+    let options = Options { depth: 0, string_limit: 3, elements_limit: 1, ..Options::default() };
     let table: Vec<(&str, Vec<u8>, &str, &str)> = vec![
         ("string", words(&[TEXT, 10]), r#"{"$prefix":"hel","$len":10}"#, "\"hel\"…"),
         ("string", words(&[TEXT, 3]), r#""hel""#, "\"hel\""),

@@ -131,6 +131,65 @@ fn long_values_are_drained_as_they_grow() {
     assert!(matches!(told, Err(Error::Output { .. })));
 }
 
+/// Nodes whose every edge leads back to the first: at depth 6 more than 10^8 of them.
+fn graph() -> (FakeMemory, FakeTypes, TypeId) {
+    let mut types = FakeTypes::new();
+    types.structure("main.Node", 40, &[]);
+    types.pointer("main.Node");
+    types.slice("*main.Node");
+    types.redefine("main.Node", {
+        let field = |name: &str, offset, ty: &str| crate::types::Field {
+            name: name.into(),
+            offset,
+            ty: types.get(ty),
+            embedded: false,
+        };
+        Shape::Struct(vec![field("Text", 0, "string"), field("Edges", 16, "[]*main.Node")])
+    });
+    let mut memory = FakeMemory::default();
+    const EDGES: u64 = 25;
+    memory.put_words(HEAP, &[HEAP + 0x1000, 3000, HEAP + 0x800, EDGES, EDGES]);
+    memory.put_words(HEAP + 0x800, &[HEAP; EDGES as usize]);
+    memory.put(HEAP + 0x1000, vec![b'x'; 3000]);
+    let ty = types.get("*main.Node");
+    (memory, types, ty)
+}
+
+#[test]
+fn what_lies_behind_pointers_is_bounded_and_the_answer_says_so() {
+    let (memory, types, ty) = graph();
+    let told = |follow_limit| {
+        let context = super::context(&memory, &types, Options { depth: 6, follow_limit, ..Options::default() });
+        let (mut json, mut go) = (Vec::new(), Vec::new());
+        let plan = context.plan(ty).unwrap();
+        plan.write(&context, &words(&[HEAP]), &mut Json::new(&mut json)).unwrap();
+        plan.write(&context, &words(&[HEAP]), &mut crate::value::GoSyntax::new(&mut go, false)).unwrap();
+        assert_eq!(context.cut(), 2);
+        serde_json::from_slice::<serde_json::Value>(&json).expect("valid JSON");
+        (super::text(json), super::text(go))
+    };
+    // A node costs about 7, and at the end of the depth 25 for its pointers too.
+    let (json, go) = told(600);
+    let nodes = json.matches("\"Text\"").count();
+    assert!((15..=90).contains(&nodes), "{nodes} nodes");
+    assert!(json.contains("\"$omitted\":") || json.contains("\"$cut\":\"follow-limit\""));
+    assert!(go.contains("more}") || go.contains("/* follow-limit */"));
+    // A limit in the middle of a text cuts the text.
+    let (json, _) = told(3);
+    assert!(json.contains("\"$prefix\":\"x") && json.contains("\"$len\":3000"), "{json}");
+}
+
+#[test]
+fn what_needs_no_pointer_is_not_bounded() {
+    let mut types = FakeTypes::new();
+    let ints = types.slice("int");
+    let mut memory = FakeMemory::default();
+    memory.put_words(HEAP, &[7; 10_000]);
+    let options = Options { follow_limit: 1, ..Options::default() };
+    let told = json_with(&memory, &types, options, ints, &words(&[HEAP, 10_000, 10_000]));
+    assert_eq!(told.matches('7').count(), 10_000);
+}
+
 /// A random type over the ones made so far.
 fn grow(types: &mut FakeTypes, choices: &[(u8, u8, u8)]) -> Vec<TypeId> {
     let mut names: Vec<String> = [
@@ -217,7 +276,7 @@ proptest! {
         let mut memory = FakeMemory { mapped, ..FakeMemory::default() };
         memory.put_words(HEAP, &heap);
         memory.put_words(FIRST_DESCRIPTOR, &heap);
-        let options = Options { depth: 2, string_limit: 0, elements_limit: 3 };
+        let options = Options { depth: 2, elements_limit: 3, ..Options::default() };
         for id in ids {
             let size = crate::types::TypeSource::load(&types, id).unwrap().size as usize;
             let mut bytes = words(&value);
