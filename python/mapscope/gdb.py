@@ -281,8 +281,9 @@ class _VerbCommand(gdb.Command):
             found = _map_names(token)
         else:
             return gdb.COMPLETE_NONE
-        # gdb replaces only the part after its own word break.
-        return [name[len(token) - len(word):] for name in found]
+        # gdb replaces only the part after its own word break; newer ones first ask where that is, with no word yet.
+        kept = len(token) - len(word) if word is not None else 0
+        return [name[kept:] for name in found]
 
 
 def _map_names(start):

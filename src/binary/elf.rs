@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::LittleEndian;
 use std::fmt;
 use std::path::Path;
@@ -73,14 +73,16 @@ pub fn header<'a>(data: &'a [u8], path: &Path) -> Result<&'a Header> {
 /// Go's note type for its build ID (src/cmd/internal/buildid/note.go, Go 1.19 to 1.27).
 const NT_GO_BUILDID: elf::NoteType = elf::NoteType(4);
 
-/// The build IDs in an ELF image's note segments. `data` may be the file, or just its first page(s) as
-/// found in memory: notes beyond it are not seen.
+/// The build IDs in an ELF image's note segments and sections: Go's linker puts the GNU one into no segment (go1.24 to
+/// 1.27). `data` may be the file, or just its first page(s) as found in memory: what lies beyond is not seen.
 pub fn build_ids(data: &[u8]) -> BuildIds {
     let mut ids = BuildIds::default();
     let Ok(header) = Header::parse(data) else { return ids };
-    let Ok(segments) = header.program_headers(LittleEndian, data) else { return ids };
-    for segment in segments {
-        let Ok(Some(mut notes)) = segment.notes(LittleEndian, data) else { continue };
+    let segments = header.program_headers(LittleEndian, data).unwrap_or_default();
+    let sections = header.section_headers(LittleEndian, data).unwrap_or_default();
+    let in_segments = segments.iter().filter_map(|segment| segment.notes(LittleEndian, data).ok()?);
+    let in_sections = sections.iter().filter_map(|section| section.notes(LittleEndian, data).ok()?);
+    for mut notes in in_segments.chain(in_sections) {
         while let Ok(Some(note)) = notes.next() {
             match (note.name(), note.n_type(LittleEndian)) {
                 (b"GNU", elf::NT_GNU_BUILD_ID) => ids.gnu = Some(note.desc().to_vec()),

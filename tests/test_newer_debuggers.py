@@ -1,0 +1,105 @@
+"""The newest gdb and lldb, which embed another Python than Debian's: from PyPI, pinned in requirements.txt."""
+
+import glob
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import build
+import pytest
+from conftest import GDBINIT, ROOT, documents
+from oracle import differences
+
+VERSIONS = ("1.23.9", "1.27.3")
+BOTH = pytest.mark.parametrize("version", VERSIONS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libpython():
+    """Both load the interpreter's shared library, and look for it in the environment's lib."""
+    name = sysconfig.get_config_var("INSTSONAME")
+    wanted = Path(sys.prefix) / "lib" / name
+    if not wanted.exists():
+        places = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib", *glob.glob("/usr/lib/*-linux-gnu")]
+        found = [Path(place) / name for place in places if place and (Path(place) / name).exists()]
+        if not found:
+            pytest.skip(f"{name} is not installed (apt-get install python3-dev)")
+        wanted.symlink_to(found[0])
+
+
+def run(program, *arguments, **options):
+    line = [Path(sys.prefix) / "bin" / program, *arguments]
+    return subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=120, **options)
+
+
+def gdb(*arguments, commands, **options):
+    line = ["-nx", "-batch", "-iex", "set auto-load off", "-x", GDBINIT, *arguments]
+    return run("gdb", *line, *(word for command in commands for word in ("-ex", command)), **options)
+
+
+def lldb(*arguments, commands):
+    line = ["-b", "-s", ROOT / "lldbinit", *arguments]
+    return run("lldb", *line, *(word for command in commands for word in ("-o", command)))
+
+
+def check(result, truth):
+    assert "Traceback" not in result.stdout + result.stderr
+    answers = documents(result.stdout)
+    assert len(answers) == len(truth), result.stdout[-1000:] + result.stderr[-1000:]
+    assert not [d for want, got in zip(truth, answers) for d in differences(want, got)]
+
+
+def print_all(truth):
+    return [f"gomap print {m['name']} --limit 0 --json" for m in truth]
+
+
+def test_they_are_the_newer_ones():
+    assert run("gdb", "--version").stdout.startswith("GNU gdb (GDB) 18.1")
+    assert "version 23." in run("lldb", "--version").stdout
+
+
+@BOTH
+@pytest.mark.parametrize("source", ("core", "live"))
+def test_gdb_reads_every_map(version, source):
+    if source == "core":
+        dump = build.dump("maps", version)
+        truth = build.read_truth(dump.truth)
+        return check(gdb(dump.exe, dump.core, commands=print_all(truth)), truth)
+    with build.live(build.build("maps", version)) as sample:
+        check(gdb("-p", sample.pid, commands=print_all(sample.truth)), sample.truth)
+
+
+@BOTH
+def test_lldb_reads_every_package_variable(version):
+    dump = build.dump("maps", version)
+    truth = [m for m in build.read_truth(dump.truth) if m["name"].startswith("main.M")]
+    check(lldb(dump.exe, "-c", dump.core, commands=print_all(truth)), truth)
+
+
+def test_gdb_has_settings_functions_printer_and_errors():
+    dump = build.dump("maps", "1.27.3")
+    result = gdb(dump.exe, dump.core, commands=[
+        "set gomap limit 1", "gomap print main.M0", "show gomap", "print $gomap_len('main.M0')", "print 'main.M0'",
+        "gomap get main.M0 \"two\"", "complete gomap print main.M10", "gomap print main.Nope"])
+    assert "4 more; --limit 0 shows all" in result.stdout and "gomap follow-limit" in result.stdout
+    assert "$1 = 5" in result.stdout and "$2 = map[string]int{" in result.stdout and '"two": 2' in result.stdout
+    assert "gomap print main.M100" in result.stdout
+    assert "has no package variable main.Nope" in result.stderr and "Traceback" not in result.stdout + result.stderr
+
+
+def test_gdb_over_the_debug_adapter_protocol():
+    dump = build.dump("maps", "1.27.3")
+    requests = [("initialize", dict(adapterID="x")), ("attach", dict(program=str(dump.exe), coreFile=str(dump.core))),
+                ("configurationDone", {}), ("evaluate", dict(expression="gomap print main.M0 --json", context="repl")),
+                ("disconnect", {})]
+    line = [Path(sys.prefix) / "bin/gdb", "-nx", "-q", "-i=dap", "-iex", "set auto-load off", "-x", GDBINIT]
+    messages = ""
+    for number, (command, arguments) in enumerate(requests, 1):
+        body = json.dumps(dict(seq=number, type="request", command=command, arguments=arguments))
+        messages += f"Content-Length: {len(body)}\r\n\r\n{body}"
+    result = subprocess.run(list(map(str, line)), input=messages, capture_output=True, text=True, timeout=60,
+                            env=dict(os.environ))
+    assert r'\"entries\":[{\"key\":' in result.stdout, result.stdout[-2000:] + result.stderr[-1000:]
