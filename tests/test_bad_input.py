@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 
 import build
 import pytest
@@ -173,20 +172,26 @@ def test_gdb_without_a_target_says_so(corrupt):
         assert "open a core (core-file FILE), or run or attach" in answer.stderr
 
 
-def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(tmp_path):
+@pytest.mark.parametrize("options", ("", "--json", "--sort elem", "--where elem>=0"))
+def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(options, tmp_path):
     """The command stops its own clock; the tests' machine may be slow, so the bound is generous here
     and the exact figure is in the benchmark."""
     dump = build.dump("big", "1.27.3", args=("int64int64", "5000000"))
     script = tmp_path / "script.py"
+    # The answer goes into a pipe whose reader rests until the signal is sent, so the print cannot be over by then.
     script.write_text(
         "import gdb, os, signal, threading, time\n"
+        f"os.mkfifo('{tmp_path}/answer')\n"
         "def interrupt():\n"
         "    global sent\n"
+        f"    pipe = open('{tmp_path}/answer', 'rb', buffering=0)\n"
+        "    time.sleep(0.2)\n"
         "    sent = time.monotonic()\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "threading.Timer(0.4, interrupt).start()\n"
+        "    while pipe.read(1 << 20): pass\n"
+        "threading.Thread(target=interrupt).start()\n"
         "try:\n"
-        "    gdb.execute('gomap print main.int64int64 --limit 0 --sort elem -o /dev/null')\n"
+        f"    gdb.execute('gomap print main.int64int64 --limit 0 {options} -o {tmp_path}/answer')\n"
         "except gdb.error as error:\n"
         "    print('STOPPED %s %.3f' % (error, time.monotonic() - sent))\n"
         "print('ALIVE', gdb.execute('gomap print main.int64int64 --limit 1 --json', to_string=True)[:20])\n"
@@ -196,3 +201,26 @@ def test_ctrl_c_ends_a_long_print_within_a_fifth_of_a_second(tmp_path):
     assert stopped and "interrupted" in stopped[0], answer.stdout + answer.stderr
     assert float(stopped[0].split()[-1]) < 2
     assert 'ALIVE {"map":' in answer.stdout
+
+
+def test_an_executable_that_is_gone(tmp_path):
+    exe = tmp_path / "corrupt"
+    shutil.copy(build.build("corrupt", "1.27.3"), exe)
+    home = tmp_path / "core"
+    home.mkdir()
+    build.kernel_core(exe, home)
+    # gdb finds the executable by the core alone, as long as it is there.
+    commands = [f"core-file {home}/core", "gomap print main.Sound --limit 0 --json"]
+    assert len(documents(gdb(commands=commands).stdout)[0]["entries"]) == 1000
+    exe.unlink()
+    answer = gdb(commands=commands)
+    said = [line for line in answer.stderr.splitlines() if str(exe) in line and "Traceback" not in line]
+    assert said and not documents(answer.stdout) and "Traceback" not in answer.stderr, answer.stderr
+    there = cli("--core", exe, home / "core", "print", "main.Sound")
+    assert there.returncode == 2 and "No such file" in there.stderr and there.stderr.count("\n") == 1
+
+
+def test_gdb_refuses_a_wrong_executable_with_both_ids(corrupt):
+    answer = gdb(corrupt("1.23.9").exe, corrupt("1.27.3").core, commands=["gomap print main.Sound"])
+    assert "is not the program that this core was dumped from: its build ID is" in answer.stderr
+    assert "the core's is" in answer.stderr and "Traceback" not in answer.stderr

@@ -22,7 +22,7 @@ def _cases():
                 continue
             for source in SOURCES:
                 # What differs between the sources is reading, so one variant shows it for each version.
-                if source == "kernel" or (full and variant in ("default", "pie")):
+                if source == "kernel" or EVERYTHING or (full and variant in ("default", "pie")):
                     yield pytest.param(version, variant, source, id=f"{version}-{variant}-{source}")
 
 
@@ -59,9 +59,7 @@ def print_all(truth):
     return [f"gomap print {map_['name']} --limit 0 --json" for map_ in truth]
 
 
-@pytest.mark.parametrize("version,variant,source", _cases())
-@pytest.mark.parametrize("sample", SAMPLES)
-def test_entries_equal_what_the_program_printed(sample, version, variant, source):
+def check(sample, version, variant, source):
     if source in ("kernel", "gcore"):
         truth, result = ask_core(sample, version, variant, source, print_all)
     else:
@@ -70,3 +68,16 @@ def test_entries_equal_what_the_program_printed(sample, version, variant, source
     assert len(answers) == len(truth), result.stderr[-2000:]
     wrong = {want["name"]: differences(want, got) for want, got in zip(truth, answers)}
     assert not {name: diff[:3] for name, diff in wrong.items() if diff}
+
+
+@pytest.mark.parametrize("version,variant,source", _cases())
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_entries_equal_what_the_program_printed(sample, version, variant, source):
+    check(sample, version, variant, source)
+
+
+@pytest.mark.skipif(EVERYTHING, reason="part of the whole matrix above")
+@pytest.mark.parametrize("version", (FULL[0], FULL[-1]))
+@pytest.mark.parametrize("source", SOURCES[1:])
+def test_entries_of_unoptimised_programs(version, source):
+    check("maps", version, "noopt", source)

@@ -185,6 +185,20 @@ def test_locals_and_arguments_of_every_frame(version, variant):
     else:
         assert right or errors
 
+
+def test_two_inferiors_in_one_gdb():
+    classic, swiss = (build.dump("maps", version) for version in ("1.23.9", "1.27.3"))
+    shown = ["gomap print main.M8 --limit 0 --json", "gomap stats main.M8 --json", "print $gomap_len('main.M8')"]
+    out, err = ask(classic, *shown, "add-inferior", "inferior 2", f"file {swiss.exe}", f"core-file {swiss.core}", *shown,
+                   "inferior 1", *shown, "inferior 2", *shown)
+    answers = documents(out)
+    assert [a["map"]["layout"] for a in answers] == ["classic", "classic", "swiss", "swiss"] * 2, err[-1500:]
+    assert out.count(" = 5000") == 4
+    for dump, answer in zip((classic, swiss, classic, swiss), answers[::2]):
+        [truth] = [m for m in build.read_truth(dump.truth) if m["name"] == "main.M8"]
+        assert not oracle.differences(truth, answer)
+
+
 @BOTH
 def test_a_live_process_is_read_afresh_after_it_ran(version):
     exe = build.build("racing", version)

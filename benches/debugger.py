@@ -1,0 +1,113 @@
+"""What a user of gdb waits for: the first answer on a program of 100 MB, and the prompt after Ctrl-C.
+
+python3 benches/debugger.py [--go VERSION]      needs gdb and module mapscope (make build)
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "core-samples"), str(ROOT / "benches")]
+
+import build  # noqa: E402
+import toolchains  # noqa: E402
+from bench import row  # noqa: E402
+
+RUNS = 7
+GDB = ["gdb", "-nx", "-batch", "-iex", "set auto-load off"]
+
+INTERRUPT = """
+import gdb, os, signal, threading, time
+os.mkfifo("answer")
+def interrupt():
+    global sent
+    pipe = open("answer", "rb", buffering=0)
+    time.sleep(0.05)
+    sent = time.monotonic()
+    os.kill(os.getpid(), signal.SIGINT)
+    while pipe.read(1 << 20): pass
+threading.Thread(target=interrupt).start()
+try:
+    gdb.execute("gomap print main.int64int64 --limit 0 {options} -o answer")
+except gdb.error:
+    print("STOPPED", time.monotonic() - sent)
+"""
+
+
+def seconds(*line):
+    start = time.monotonic()
+    subprocess.run(list(map(str, line)), capture_output=True, check=True)
+    return time.monotonic() - start
+
+
+def compiler(version):
+    """The Go compiler without optimisation, all its DWARF uncompressed, and a core of it that waits for its input."""
+    home = toolchains.cache_dir() / "real" / f"big-compile-{version}"
+    exe, core = home / "compile", home / "core"
+    with toolchains.locked(home):
+        home.mkdir(parents=True, exist_ok=True)
+        if not exe.exists():
+            line = [toolchains.go(version), "build", "-o", exe, "-gcflags=all=-N -l", "-ldflags=-compressdwarf=false", "cmd/compile"]
+            subprocess.run(list(map(str, line)), env={**os.environ, **toolchains.environment(version)}, check=True)
+        if not core.exists():
+            with tempfile.TemporaryDirectory(dir=home) as work:
+                source = Path(work) / "input.go"
+                os.mkfifo(source)
+                with build._plain_core_pattern():
+                    process = subprocess.Popen([exe, "-p", "x", "-o", "x.a", source], cwd=work, preexec_fn=build._allow_core,
+                                               env={"GOTRACEBACK": "crash"}, stderr=subprocess.DEVNULL)
+                    time.sleep(2)
+                    process.send_signal(signal.SIGABRT)
+                    process.wait()
+                [made] = Path(work).glob("core*")
+                made.rename(core)
+    return exe, core
+
+
+def first_answer(version):
+    exe, core = compiler(version)
+    load, ours = [], []
+    for _ in range(RUNS):
+        load.append(seconds(*GDB, exe, core))
+        ours.append(seconds(*GDB, "-x", ROOT / "gdbinit", exe, core, "-ex", "gomap print cmd/compile/internal/ssa.passOrder --limit 10"))
+    loaded, answered = statistics.median(load), statistics.median(ours)
+    first = answered - loaded
+    row("program MB", "gdb loads it, s", "and answers, s", "our part, s", "our part / gdb's (limit 1)")
+    row(*["---"] * 5)
+    row(f"{exe.stat().st_size / 1e6:.0f}", f"{loaded:.2f}", f"{answered:.2f}", f"{first:.2f}", f"{first / loaded:.2f}")
+
+
+def interrupts(version):
+    dump = build.dump("big", version, args=("int64int64", "10000000"))
+    row("Ctrl-C in a print of 10,000,000 entries", "prompt after, ms (limit 200)", "worst of 7")
+    row(*["---"] * 3)
+    for options in ("", "--json", "--sort elem", "--where elem>=0"):
+        took = []
+        for _ in range(RUNS):
+            with tempfile.TemporaryDirectory() as work:
+                script = Path(work) / "interrupt.py"
+                script.write_text(INTERRUPT.format(options=options))
+                line = [*GDB, "-x", ROOT / "gdbinit", dump.exe, dump.core, "-x", script]
+                out = subprocess.run(list(map(str, line)), cwd=work, capture_output=True, text=True).stdout
+                took.append(1000 * float(out.split("STOPPED")[1].split()[0]))
+        row(options or "plain", f"{statistics.median(took):.0f}", f"{max(took):.0f}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--go", default="1.27.3")
+    options = parser.parse_args()
+    first_answer(options.go)
+    print()
+    interrupts(options.go)
+
+
+if __name__ == "__main__":
+    main()
