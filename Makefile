@@ -34,6 +34,7 @@ test-all: build $(VENV)/.ready
 
 bench: build $(VENV)/.ready
 	$(VENV)/bin/python benches/bench.py
+	$(VENV)/bin/python benches/debugger.py
 	$(VENV)/bin/python benches/watch.py
 
 FUZZ_SECONDS := 60

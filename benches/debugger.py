@@ -5,7 +5,6 @@ python3 benches/debugger.py [--go VERSION]      needs gdb and module mapscope (m
 
 import argparse
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "core-samples"), str(ROOT / "benches")]
 
 import build  # noqa: E402
+import bulk  # noqa: E402
 import toolchains  # noqa: E402
 from bench import row  # noqa: E402
 
@@ -47,36 +47,28 @@ def seconds(*line):
     return time.monotonic() - start
 
 
-def compiler(version):
-    """The Go compiler without optimisation, all its DWARF uncompressed, and a core of it that waits for its input."""
-    home = toolchains.cache_dir() / "real" / f"big-compile-{version}"
-    exe, core = home / "compile", home / "core"
+def big_program(version):
+    """A program of 100 MB without optimisation, all its DWARF uncompressed, and a core of it."""
+    home = toolchains.cache_dir() / "bulk" / version
+    exe, core = home / "bulk", home / "dump" / "core"
     with toolchains.locked(home):
-        home.mkdir(parents=True, exist_ok=True)
-        if not exe.exists():
-            line = [toolchains.go(version), "build", "-o", exe, "-gcflags=all=-N -l", "-ldflags=-compressdwarf=false", "cmd/compile"]
-            subprocess.run(list(map(str, line)), env={**os.environ, **toolchains.environment(version)}, check=True)
         if not core.exists():
-            with tempfile.TemporaryDirectory(dir=home) as work:
-                source = Path(work) / "input.go"
-                os.mkfifo(source)
-                with build._plain_core_pattern():
-                    process = subprocess.Popen([exe, "-p", "x", "-o", "x.a", source], cwd=work, preexec_fn=build._allow_core,
-                                               env={"GOTRACEBACK": "crash"}, stderr=subprocess.DEVNULL)
-                    time.sleep(2)
-                    process.send_signal(signal.SIGABRT)
-                    process.wait()
-                [made] = Path(work).glob("core*")
-                made.rename(core)
+            source, dump = home / "src", home / "dump"
+            dump.mkdir(parents=True, exist_ok=True)
+            source.mkdir(exist_ok=True)
+            bulk.write(source)
+            line = [toolchains.go(version), "build", "-o", exe, "-gcflags=all=-N -l", "-ldflags=-compressdwarf=false", "."]
+            subprocess.run(list(map(str, line)), cwd=source, env=toolchains.environment(version), check=True)
+            build.kernel_core(exe, dump)
     return exe, core
 
 
 def first_answer(version):
-    exe, core = compiler(version)
+    exe, core = big_program(version)
     load, ours = [], []
     for _ in range(RUNS):
         load.append(seconds(*GDB, exe, core))
-        ours.append(seconds(*GDB, "-x", ROOT / "gdbinit", exe, core, "-ex", "gomap print cmd/compile/internal/ssa.passOrder --limit 10"))
+        ours.append(seconds(*GDB, "-x", ROOT / "gdbinit", exe, core, "-ex", "gomap print main.cache --limit 10"))
     loaded, answered = statistics.median(load), statistics.median(ours)
     first = answered - loaded
     row("program MB", "gdb loads it, s", "and answers, s", "our part, s", "our part / gdb's (limit 1)")
