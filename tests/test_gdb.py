@@ -186,6 +186,13 @@ def test_locals_and_arguments_of_every_frame(version, variant):
         assert right or errors
 
 
+def test_a_package_variable_needs_no_frame(maps):
+    # On a big program gdb's first look at a frame takes seconds.
+    no_frame = "python gdb.selected_frame = lambda: (_ for _ in ()).throw(RuntimeError('a frame was asked for'))"
+    out, err = ask(maps, no_frame, "gomap print main.M0 --json", "gomap print *main.P --json")
+    assert [len(d["entries"]) for d in documents(out)][:1] == [5] and "a frame was asked for" not in out + err
+
+
 def test_two_inferiors_in_one_gdb():
     classic, swiss = (build.dump("maps", version) for version in ("1.23.9", "1.27.3"))
     shown = ["gomap print main.M8 --limit 0 --json", "gomap stats main.M8 --json", "print $gomap_len('main.M8')"]

@@ -169,12 +169,16 @@ def _word():
 
 def _names_local(expression):
     """Whether the expression starts with a variable of the selected frame."""
-    head = re.match(r"[\s*&(]*([A-Za-z_]\w*)", expression)
+    head = re.match(r"[\s*&(]*([A-Za-z_]\w*)(\.|/)?", expression)
+    # gdb's first look at a frame waits for its index of the whole program, seconds for a big one. No variable hides
+    # package main, and none has a slash.
+    if head is None or head.group(2) == "/" or (head.group(1), head.group(2)) == ("main", "."):
+        return False
     try:
         block = gdb.selected_frame().block()
     except (gdb.error, RuntimeError):
         return False
-    while head and block is not None and not block.is_global and not block.is_static:
+    while block is not None and not block.is_global and not block.is_static:
         if any(symbol.name == head.group(1) for symbol in block):
             return True
         block = block.superblock
