@@ -148,6 +148,83 @@ def test_a_program_without_dwarf_is_one_sentence(version):
     assert answer.returncode == 2 and answer.stderr.count("\n") == 1
 
 
+#: Map of the misses sample, key, and what the one sentence says: where, what was expected, the form of such a key.
+BAD_KEYS = [
+    ("main.Names", "alice", 'column 1 of the key: expected a string in double quotes: "alice"; '
+     'a key of type string is written like "text"'),
+    ("main.Names", "42", "column 1 of the key: expected a string in double quotes"),
+    ("main.Names", '"a" "b"', None),
+    ("main.Names", '"a\\q"', "a key of type string is written like"),
+    ("main.Numbers", '"7"', "column 1 of the key: expected an integer; a key of type int64 is written like 42"),
+    ("main.Numbers", "1.5", "column 1 of the key: expected an integer"),
+    ("main.Numbers", "9223372036854775808", "from -9223372036854775808 to 9223372036854775807, not 9223372036854775808"),
+    ("main.Numbers", "int32(7)", "a key of type int64 is written like 42"),
+    ("main.Floats", "true", "column 1 of the key: expected a number, NaN, +Inf or -Inf"),
+    ("main.Sessions", '{User: "bob", Nope: 1}', "column 15 of the key: expected a field, one of User, Device, At"),
+    ("main.Sessions", '{"bob"}', "expected all 4 fields of main.Session, or fields by name"),
+    ("main.Sessions", '{User: "bob"', None),
+    ("main.Digests", "{1, 2, 3, 4, 5, 6, 7, 8, 9}", "expected } after 8 elements; a key of type [8]uint8 is written like {42"),
+    ("main.Digests", "{300}", "a uint8 from 0 to 255, not 300"),
+    ("main.Nodes", "somewhere", "expected an address such as 0xc000012340, or nil"),
+    ("main.Anything", "nothing.Here{1}", "expected a type of this binary, and nothing.Here is not one"),
+    ("main.Anything", "what", "expected a literal, or one with its type; a key of type interface {} is written like int64(42)"),
+    ("main.Anything", "[]int{1}", "the program would panic (hash of unhashable type []int)"),
+    ("main.Anything", "map[string]int{}", "the program would panic (hash of unhashable type map[string]int)"),
+    ("main.Typed", "[]int{1}", "the program would panic (hash of unhashable type []int)"),
+]
+
+
+@BOTH
+def test_a_key_that_cannot_be_is_told_where_and_what_was_expected(version):
+    dump = build.dump("misses", version)
+    for map_, key, sentence in BAD_KEYS:
+        for verb in ("get", "why"):
+            there = cli("--core", dump.exe, dump.core, verb, map_, key)
+            assert there.returncode == 2 and there.stdout == "" and there.stderr.count("\n") == 1, (key, there)
+            assert "Traceback" not in there.stderr and (sentence or "") in there.stderr, (key, there.stderr)
+    commands = [f"gomap get {map_} {key}" for map_, key, sentence in BAD_KEYS if sentence]
+    here = gdb(dump.exe, dump.core, commands=commands)
+    assert "Traceback" not in here.stdout + here.stderr
+    for _, key, sentence in BAD_KEYS:
+        assert (sentence or "") in here.stderr, (key, here.stderr)
+
+
+@BOTH
+def test_a_key_from_an_expression_must_be_of_the_map_s_type(version):
+    dump = build.dump("misses", version)
+    wrong = {
+        "main.Names --expr main.wanted": "the key is a *main.Node, but map[string]int has keys of type string",
+        "main.Sessions --expr main.Moment": "but map[main.Session]bool has keys of type main.Session, such as {",
+        "main.Nodes --expr main.Modes": "but map[*main.Node]int has keys of type *main.Node, such as 0xc000012340",
+        "main.Names --expr nowhere": "gdb cannot evaluate 'nowhere'",
+    }
+    right = {
+        "main.Nodes --expr main.stored": True,
+        "main.Nodes --expr main.wanted": False,
+        # A map[any] takes a value of any type, which becomes the interface that the program would make of it.
+        "main.Anything --expr main.LastUser": False,
+        "main.Names --expr main.LastUser": False,
+        "main.Anything --expr main.stored": False,
+    }
+    result = gdb(dump.exe, dump.core, commands=[f"gomap get {words} --json" for words in (*wrong, *right)])
+    assert "Traceback" not in result.stdout + result.stderr
+    for words, sentence in wrong.items():
+        assert sentence in result.stderr, (words, result.stderr)
+    answers = documents(result.stdout)
+    assert [answer["found"] for answer in answers] == list(right.values()), result.stderr
+    assert answers[2]["key"] == {"$type": "main.UserID", "$value": "u2"}
+
+
+@BOTH
+def test_an_unhashable_dynamic_type_in_a_key_would_panic(version):
+    dump = build.dump("misses", version)
+    get, why = documents(gdb(dump.exe, dump.core, commands=[
+        f"gomap {verb} main.Anything --expr main.Unhashable --json" for verb in ("get", "why")]).stdout)
+    for answer in (get, why):
+        assert any("the program would panic: hash of unhashable type []int" in note for note in answer["map"]["state"])
+    assert not get["found"] and why["verdict"] == "unhashable" and why["path"] == []
+
+
 def test_bad_commands_say_what_to_do(corrupt):
     dump = corrupt("1.27.3")
     cases = {

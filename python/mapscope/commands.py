@@ -578,7 +578,7 @@ examples:
   gomap get m --expr req.ID""", _key_options, _run_get),
     Verb("why", "Explain a lookup step by step, and name the stored keys that look like the missed one.", """\
 Near misses are found in one pass over all keys: white space, case, Unicode form, invisible characters,
-look-alikes, dynamic types, pointees, struct fields, numbers by width and sign, affixes, edit distance.
+look-alikes, encodings, dynamic types, pointees, struct fields, instants, numbers by width and sign, affixes, edits.
 The pass ends after --budget seconds, and then the answer says how many keys it compared.
 
 examples:

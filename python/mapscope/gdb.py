@@ -83,7 +83,11 @@ class GdbFront(commands.Front):
 
     def evaluate_key(self, expression):
         try:
-            return key_arguments(gdb.parse_and_eval(expression))
+            try:
+                return key_arguments(gdb.parse_and_eval(expression))
+            except gdb.error:
+                # Before gdb has read main's unit, it finds main.Key only in quotes.
+                return key_arguments(gdb.parse_and_eval(_PACKAGE_VARIABLE.sub(r"\1'\2'", expression)))
         except gdb.error as error:
             raise Error("gdb cannot evaluate %r: %s" % (expression, error)) from None
 
@@ -203,6 +207,10 @@ def _type_name(type_):
         low, high = type_.range()
         return "[%d]%s" % (high - low + 1, _type_name(type_.target()))
     return str(type_)
+
+
+#: What an expression begins with: operators, then a package and its variable.
+_PACKAGE_VARIABLE = re.compile(r"^([*&(\s]*)((?:[\w.-]+/)*\w+\.\w+)")
 
 
 def key_arguments(value):

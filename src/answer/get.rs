@@ -7,7 +7,7 @@ use crate::map::lookup::{Hasher, Lookup};
 use crate::map::GoMap;
 use crate::session::{MapRef, Session};
 use crate::types::{GoType, Kind, Shape, TypeSource};
-use crate::value::{example, parse_key, Arena, Overlay};
+use crate::value::{example, in_interface, parse_key, Arena, Overlay};
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
 use std::io::Write;
@@ -28,11 +28,14 @@ impl KeyInput {
         match self {
             KeyInput::Literal(text) => parse_key(map.types, key.id, text),
             KeyInput::Bytes { type_name, bytes } => {
-                let wanted = map.types.by_name(type_name)?.and_then(|id| map.types.load(id).ok());
-                let fits = wanted.is_some_and(|ty| ty.kind == key.kind && ty.size == key.size);
-                match fits && bytes.len() as u64 == key.size {
-                    true => Ok((bytes.clone(), Arena::default())),
-                    false => Err(Error::Usage(format!(
+                let given = map.types.by_name(type_name)?.and_then(|id| map.types.load(id).ok());
+                let given = given.filter(|ty| ty.size == bytes.len() as u64);
+                match given {
+                    Some(ty) if fits(&ty, key) => Ok((bytes.clone(), Arena::default())),
+                    Some(ty) if key.kind == Kind::Interface && ty.kind != Kind::Interface => {
+                        in_interface(map.types, key, &ty, bytes)
+                    }
+                    _ => Err(Error::Usage(format!(
                         "the key is a {type_name}, but {} has keys of type {}, such as {}",
                         map.ty.name,
                         key.name,
@@ -42,6 +45,17 @@ impl KeyInput {
             }
         }
     }
+}
+
+/// Whether the bytes of a value of type `given` are a key of type `key`: one type, or two with one plain underlying kind.
+fn fits(given: &GoType, key: &GoType) -> bool {
+    let same = given.id == key.id || (given.descriptor.is_some() && given.descriptor == key.descriptor);
+    let plain = matches!(given.shape, Shape::Plain) && given.kind == key.kind && given.size == key.size;
+    let interfaces = matches!(
+        (&given.shape, &key.shape),
+        (Shape::Interface { methods: a }, Shape::Interface { methods: b }) if a == b
+    );
+    same || plain || interfaces
 }
 
 /// What an elem says to the code that reads it.

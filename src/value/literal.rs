@@ -104,6 +104,26 @@ pub fn parse_key(types: &dyn TypeSource, key: TypeId, text: &str) -> Result<(Vec
     Ok((bytes, parser.arena))
 }
 
+/// The bytes of a Go string literal, quotes and all; `None` when it is none.
+pub fn unquote(literal: &str) -> Option<Vec<u8>> {
+    let mut scan = Scanner::new(literal);
+    let starts = literal.starts_with(['"', '`']);
+    let bytes = if starts { scan.string().ok()? } else { return None };
+    scan.rest().is_empty().then_some(bytes)
+}
+
+/// An interface of type `interface` that holds the value `bytes` of type `dynamic`, laid out as by [`parse_key`].
+pub fn in_interface(
+    types: &dyn TypeSource,
+    interface: &GoType,
+    dynamic: &GoType,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, Arena)> {
+    let (mut out, mut arena) = (vec![0; interface.size as usize], Arena::default());
+    store(types, &mut arena, interface, dynamic, bytes, &mut out)?;
+    Ok((out, arena))
+}
+
 /// How a literal of this type is written, for help and error messages: `{42, "text"}`.
 pub fn example(types: &dyn TypeSource, ty: &GoType) -> String {
     example_within(types, ty, 0)
@@ -452,7 +472,7 @@ impl Parser<'_> {
             };
             let mut bytes = vec![0; dynamic.size as usize];
             self.plain(&dynamic, &mut bytes)?;
-            return self.store(interface, &dynamic, &bytes, out);
+            return store(self.types, &mut self.arena, interface, &dynamic, &bytes, out);
         }
         let prefixes = self.type_prefixes();
         for (spelling, bracket) in &prefixes {
@@ -465,7 +485,7 @@ impl Parser<'_> {
                 return Err(self.expected_at(start, "a type that is not an interface"));
             }
             self.typed(&dynamic, *bracket, &mut bytes)?;
-            return self.store(interface, &dynamic, &bytes, out);
+            return store(self.types, &mut self.arena, interface, &dynamic, &bytes, out);
         }
         Err(match prefixes.first() {
             Some((spelling, _)) => {
@@ -502,31 +522,38 @@ impl Parser<'_> {
         };
         id.map(|id| self.types.load(id)).transpose()
     }
+}
 
-    /// Makes `out` an interface that holds `bytes` of type `dynamic`.
-    fn store(&mut self, interface: &GoType, dynamic: &GoType, bytes: &[u8], out: &mut [u8]) -> Result<()> {
-        let Some(descriptor) = dynamic.descriptor else {
-            let name = &dynamic.name;
-            return Err(Error::Usage(format!(
-                "no interface of this program can hold a {name}: the binary has no type descriptor for it"
-            )));
-        };
-        let methods = matches!(interface.shape, Shape::Interface { methods: true });
-        let tab = if methods {
-            let mut itab = [0; 24];
-            itab[8..16].copy_from_slice(&descriptor.to_le_bytes());
-            self.arena.push(&itab)
-        } else {
-            descriptor
-        };
-        put(out, 0, &tab.to_le_bytes());
-        if is_direct(self.types, dynamic, 0)? {
-            put(out, 8, bytes);
-        } else {
-            put(out, 8, &self.arena.push(bytes).to_le_bytes());
-        }
-        Ok(())
+/// Makes `out` an interface that holds `bytes` of type `dynamic`.
+fn store(
+    types: &dyn TypeSource,
+    arena: &mut Arena,
+    interface: &GoType,
+    dynamic: &GoType,
+    bytes: &[u8],
+    out: &mut [u8],
+) -> Result<()> {
+    let Some(descriptor) = dynamic.descriptor else {
+        let name = &dynamic.name;
+        return Err(Error::Usage(format!(
+            "no interface of this program can hold a {name}: the binary has no type descriptor for it"
+        )));
+    };
+    let methods = matches!(interface.shape, Shape::Interface { methods: true });
+    let tab = if methods {
+        let mut itab = [0; 24];
+        itab[8..16].copy_from_slice(&descriptor.to_le_bytes());
+        arena.push(&itab)
+    } else {
+        descriptor
+    };
+    put(out, 0, &tab.to_le_bytes());
+    if is_direct(types, dynamic, 0)? {
+        put(out, 8, bytes);
+    } else {
+        put(out, 8, &arena.push(bytes).to_le_bytes());
     }
+    Ok(())
 }
 
 /// Whether an interface holds a `ty` in its data word itself: anything that is one pointer.

@@ -67,7 +67,7 @@ pub struct FieldPlan {
 
 /// Offsets in `time.Time` (src/time/time.go, unchanged since Go 1.9).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TimeOffsets {
+pub struct TimeOffsets {
     pub wall: usize,
     pub ext: usize,
     pub loc: usize,
@@ -156,7 +156,7 @@ fn array(types: &dyn TypeSource, ty: &Arc<GoType>, elem: TypeId, len: u64, nest:
 }
 
 fn structure(types: &dyn TypeSource, ty: &Arc<GoType>, fields: &[Field], nest: usize) -> Result<Form> {
-    if let Some(offsets) = time_offsets(ty, fields) {
+    if let Some(offsets) = TimeOffsets::of(ty, fields) {
         return Ok(Form::Time(offsets));
     }
     let mut plans = Vec::with_capacity(fields.len());
@@ -173,15 +173,18 @@ fn structure(types: &dyn TypeSource, ty: &Arc<GoType>, fields: &[Field], nest: u
     Ok(Form::Struct(plans))
 }
 
-fn time_offsets(ty: &GoType, fields: &[Field]) -> Option<TimeOffsets> {
-    let offset = |name: &str| {
-        let field = fields.iter().find(|field| &*field.name == name)?;
-        (field.offset.checked_add(8)? <= ty.size).then_some(field.offset as usize)
-    };
-    if &*ty.name != "time.Time" {
-        return None;
+impl TimeOffsets {
+    /// Those of a `time.Time`; `None` for any other type.
+    pub fn of(ty: &GoType, fields: &[Field]) -> Option<TimeOffsets> {
+        let offset = |name: &str| {
+            let field = fields.iter().find(|field| &*field.name == name)?;
+            (field.offset.checked_add(8)? <= ty.size).then_some(field.offset as usize)
+        };
+        if &*ty.name != "time.Time" {
+            return None;
+        }
+        Some(TimeOffsets { wall: offset("wall")?, ext: offset("ext")?, loc: offset("loc")? })
     }
-    Some(TimeOffsets { wall: offset("wall")?, ext: offset("ext")?, loc: offset("loc")? })
 }
 
 fn contradiction(ty: &GoType, what: &str) -> Error {

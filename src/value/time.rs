@@ -37,14 +37,19 @@ impl GoTime {
     /// The instant in a `time.Time` with these `wall` and `ext` words, in UTC.
     ///
     /// Source: src/time/time.go `Time.sec`, unchanged since Go 1.9.
-    pub(super) fn utc(wall: u64, ext: i64) -> GoTime {
-        let seconds = if wall & HAS_MONOTONIC != 0 { WALL_TO_INTERNAL + (wall << 1 >> 31) as i64 } else { ext };
+    pub fn utc(wall: u64, ext: i64) -> GoTime {
+        let seconds = if GoTime::is_monotonic(wall) { WALL_TO_INTERNAL + (wall << 1 >> 31) as i64 } else { ext };
         GoTime {
             unix: seconds.wrapping_sub(UNIX_TO_INTERNAL),
             nanosecond: (wall & NANOSECOND_MASK) as u32,
             offset: 0,
             location: "UTC".into(),
         }
+    }
+
+    /// Whether a `wall` word says that `ext` is a monotonic clock reading.
+    pub fn is_monotonic(wall: u64) -> bool {
+        wall & HAS_MONOTONIC != 0
     }
 
     /// Appends Go's `time.RFC3339Nano` form.

@@ -4,6 +4,8 @@
 //! most keys by length, hash-like counts or their first characters, before any costly normal form.
 
 mod difference;
+mod encoding;
+mod instant;
 mod number;
 mod text;
 mod value;
@@ -39,6 +41,8 @@ pub enum Relation {
     Case,
     /// Texts that look alike (UTS #39).
     Homoglyph,
+    /// One text in two encodings.
+    Encoding,
     /// Numbers equal once cut to fewer bits.
     Width,
     /// Numbers that are close, or written alike.
@@ -66,6 +70,7 @@ impl Relation {
             Relation::UnicodeForm => "unicode-form",
             Relation::Case => "case",
             Relation::Homoglyph => "homoglyph",
+            Relation::Encoding => "encoding",
             Relation::Width => "width",
             Relation::Numeric => "numeric",
             Relation::StructField => "struct-field",

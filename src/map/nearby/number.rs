@@ -10,6 +10,8 @@ pub struct Integer {
     pub bits: u32,
     digits: osa::BatchComparator<u8>,
     length: usize,
+    /// Integers whose digits in another base are these in base ten, or the other way round.
+    other_bases: Vec<(i128, String)>,
 }
 
 /// Slips of a unit: seconds for milliseconds, bytes for kilobytes.
@@ -20,7 +22,8 @@ const NEAR: u128 = 16;
 impl Integer {
     pub fn new(value: i128, bits: u32) -> Integer {
         let digits = value.to_string();
-        Integer { value, bits, length: digits.len(), digits: osa::BatchComparator::new(digits.bytes()) }
+        let other_bases = other_bases(value);
+        Integer { value, bits, length: digits.len(), digits: osa::BatchComparator::new(digits.bytes()), other_bases }
     }
 
     /// How near a different integer of the same type is.
@@ -54,6 +57,9 @@ impl Integer {
                 false => format!("{stored} times {factor} is {wanted}"),
             };
             return Some(Closeness::new(Relation::Numeric, 230, detail, tell));
+        }
+        if let Some((_, how)) = self.other_bases.iter().find(|(other, _)| *other == stored) {
+            return Some(Closeness::new(Relation::Numeric, 220, || how.clone(), tell));
         }
         const ONE_DIGIT: u32 = 240;
         (ONE_DIGIT <= worst && self.is_one_digit_off(stored)).then(|| {
@@ -100,6 +106,24 @@ impl Integer {
         }
         self.digits.distance_with_args(digits.bytes(), &osa::Args::default().score_cutoff(1)).is_some()
     }
+}
+
+/// 420 and 1604 for 644: file modes without their 0o, hex digits without their 0x.
+fn other_bases(value: i128) -> Vec<(i128, String)> {
+    const SMALLEST: i128 = 100;
+    if value < SMALLEST {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (base, prefix, written) in [(8, "0o", format!("{value:o}")), (16, "0x", format!("{value:x}"))] {
+        if let Ok(read) = i128::from_str_radix(&value.to_string(), base) {
+            found.push((read, format!("{read} is {prefix}{value}")));
+        }
+        if let Ok(digits) = written.parse() {
+            found.push((digits, format!("{value} is {prefix}{digits}")));
+        }
+    }
+    found
 }
 
 fn is_multiple(a: i128, b: i128, factor: i128) -> bool {

@@ -142,6 +142,123 @@ fn affixes_and_edits_come_after() {
 }
 
 #[test]
+fn one_text_in_two_encodings_is_told_with_the_encoding() {
+    let table = [
+        ("a b/c", "a%20b%2Fc", r#""a%20b%2Fc" is "a b/c" percent-encoded"#),
+        ("a%20b", "a b", r#""a b", where "a%20b" is the same percent-encoded"#),
+        ("caf\u{e9}", "caf%c3%a9", r#""caf%c3%a9" is "café" percent-encoded"#),
+        ("a b&c", "a+b%26c", r#""a+b%26c" is "a b&c" as a URL query"#),
+        ("Tom & Co", "Tom &amp; Co", r#""Tom &amp; Co" is "Tom & Co" with HTML entities"#),
+        ("it&#39;s", "it's", r#""it's", where "it&#39;s" is the same with HTML entities"#),
+        ("order-A", "\"order-A\"", r#""\"order-A\"" is "order-A" in quotes"#),
+        ("\"order-A\"", "order-A", r#""order-A", where "\"order-A\"" is the same in quotes"#),
+        ("a\nb", r#""a\nb""#, r#""\"a\\nb\"" is "a<U+000A>b" in quotes"#),
+        ("token", "746f6b656e", r#""746f6b656e" is "token" as hex digits"#),
+        ("746F6B656E", "token", r#""token", where "746F6B656E" is the same as hex digits"#),
+        ("token", "dG9rZW4=", r#""dG9rZW4=" is "token" in base64"#),
+        ("dG9rZW4", "token", r#""token", where "dG9rZW4" is the same in base64"#),
+    ];
+    for (wanted, stored, detail) in table {
+        assert_eq!(texts(wanted, stored), ("encoding", detail.to_string()), "{wanted} {stored}");
+    }
+    assert_eq!(texts("100%", "100%25").0, "encoding");
+    assert_ne!(relation_of("12", "3132"), "encoding");
+    assert_eq!(relation_of("50%", "100%"), "none");
+}
+
+#[test]
+fn what_only_people_take_for_equal_is_near() {
+    assert_eq!(texts("0042", "42").0, "numeric");
+    assert_eq!(texts("user-42", "user-0042"), ("numeric", r#""user-" + U+0030 U+0030 "00" + "42""#.into()));
+    assert_eq!(texts("4915112345678", "+4915112345678").0, "numeric");
+    assert_eq!(relation_of("42", "\u{ff14}\u{ff12}"), "unicode-form");
+    assert_eq!(relation_of("12345678901234567890", "12345678901234567891"), "edit-distance");
+    assert_eq!(relation_of("1.50", "1.5"), "numeric");
+    assert_eq!(relation_of("1e3", "1000"), "numeric");
+    let (relation, detail) = texts("550E8400-E29B-41D4-A716-446655440000", "550e8400e29b41d4a716446655440000");
+    assert_eq!(relation, "edit-distance");
+    assert!(detail.ends_with("only punctuation and case differ"), "{detail}");
+    assert_eq!(relation_of("550E8400-E29B", "550e8400-e29b"), "case");
+    assert_eq!(relation_of("userId", "user_id"), "edit-distance");
+    assert_eq!(relation_of("/api/users", "/api/users/"), "affix");
+    assert_eq!(relation_of("TITLE", "t\u{131}tle"), "case");
+    assert_eq!(relation_of("istanbul", "\u{130}stanbul"), "case");
+    assert_eq!(relation_of("\u{130}stanbul", "istanbul"), "case");
+    assert_eq!(relation_of("a\u{200d}b", "ab"), "invisible");
+    assert_eq!(relation_of("\u{202a}abc\u{202c}", "abc"), "invisible");
+    assert_eq!(relation_of("line", "line\r\n"), "whitespace");
+    let mut target = Target::new();
+    let wanted = target.string("order-42");
+    let stored: Vec<Vec<u8>> = ["order-41", "order-43", "order-00042"].iter().map(|t| target.string(t)).collect();
+    assert_eq!(target.best("string", &wanted, &stored).0, "numeric");
+}
+
+#[test]
+fn numbers_whose_base_was_mistaken_are_near() {
+    assert_eq!(integers("int", 644, 420), ("numeric", "420 is 0o644".into()));
+    assert_eq!(integers("int", 420, 644), ("numeric", "420 is 0o644".into()));
+    assert_eq!(integers("int", 8080, 0x8080).1, "32896 is 0x8080");
+    assert_eq!(integers("int", 10, 8).1, "8 = 10 - 2");
+}
+
+#[test]
+fn two_fields_that_changed_places_are_told() {
+    let mut target = Target::new();
+    target.types.structure("main.Edge", 48, &[("From", 0, "string"), ("To", 16, "string"), ("N", 32, "int")]);
+    let mut edge = |from: &str, to: &str| [target.string(from), target.string(to), words(&[7, 0])].concat();
+    let (wanted, stored, other) = (edge("berlin", "paris"), edge("paris", "berlin"), edge("berlin", "rome"));
+    let (relation, detail) = target.best("main.Edge", &wanted, &[other, stored]);
+    assert_eq!((relation, &detail[..]), ("struct-field", ".From and .To are swapped"));
+    let pair = target.types.array(2, "int");
+    let near = target.near(pair, &words(&[100, 9000]), &[words(&[9000, 100])]);
+    assert_eq!(near[0].detail, "[0] and [1] are swapped");
+    assert!(target.near(pair, &words(&[100, 9000]), &[words(&[70_000, 123_456])]).is_empty());
+}
+
+#[test]
+fn instants_are_compared_as_time_equal_does() {
+    const MONOTONIC: u64 = 1 << 63;
+    let mut target = Target::new();
+    target.types.pointer("int");
+    target.types.structure("time.Time", 24, &[("wall", 0, "uint64"), ("ext", 8, "int64"), ("loc", 16, "*int")]);
+    let local = target.string("Local");
+    let local = target.place(local);
+    // 2024-03-01 09:12:00.5 UTC, as src/time/time.go keeps it: since year 1, or since 1885 with a monotonic reading.
+    let unix: u64 = 1_709_284_320;
+    let (since_1, since_1885) = (unix + 62_135_596_800, unix + 62_135_596_800 - 59_453_308_800);
+    let plain = |shift: i64, loc| words(&[500_000_000, since_1.wrapping_add_signed(shift), loc]);
+    let now = words(&[MONOTONIC | since_1885 << 30 | 500_000_000, 77_000, 0]);
+    let best = |wanted: &[u8], stored: Vec<u8>| target.best("time.Time", wanted, &[stored]);
+    let (relation, detail) = best(&plain(0, 0), now.clone());
+    assert_eq!(relation, "struct-field");
+    assert!(
+        detail.starts_with("the same instant") && detail.contains("a monotonic clock reading is stored"),
+        "{detail}"
+    );
+    assert!(best(&now, plain(0, 0)).1.contains("no monotonic clock reading is stored, one was asked for"));
+    assert!(best(&plain(0, 0), plain(0, local)).1.ends_with("location Local is stored, UTC asked for"));
+    assert!(best(&plain(0, 0), plain(7200, local)).1.starts_with("+2 h, as if one clock were read in two zones"));
+    assert_eq!(best(&plain(0, 0), plain(3, 0)).1, "+3 s");
+    assert_eq!(best(&plain(0, 0), words(&[0, since_1, 0])).1, "-0.5 s");
+    assert_eq!(best(&plain(0, 0), plain(100_000, 0)).0, "none");
+    assert_eq!(best(&now, now.clone()).0, "none");
+}
+
+#[test]
+fn an_ipv4_address_and_its_ipv6_form_are_told_apart() {
+    let mut target = Target::new();
+    target.types.pointer("int");
+    target.types.structure("net/netip.Addr", 24, &[("hi", 0, "uint64"), ("lo", 8, "uint64"), ("z", 16, "*int")]);
+    let address = |last: u64, z: u64| words(&[0, 0xffff_0102_0300 + last, z]);
+    let (relation, detail) = target.best("net/netip.Addr", &address(4, 0x10), &[address(4, 0x20)]);
+    assert_eq!(relation, "struct-field");
+    assert!(detail.starts_with("1.2.3.4 and ::ffff:1.2.3.4 (IPv4-mapped IPv6)"), "{detail}");
+    let near = target.best("net/netip.Addr", &address(4, 0x10), &[address(5, 0x10)]);
+    assert_eq!(near, ("edit-distance", "byte 15 is 0x05, not 0x04".into()));
+    assert_eq!(target.best("net/netip.Addr", &address(4, 0x10), &[address(4, 0x10)]).0, "none");
+}
+
+#[test]
 fn bytes_that_are_no_text_are_shown_as_bytes() {
     let mut target = Target::new();
     let (wanted, stored) = (target.string(b"key\xff"), target.string(b"key\xff\x80"));

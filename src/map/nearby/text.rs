@@ -1,6 +1,7 @@
 //! Texts that are nearly equal.
 
 use super::difference::{spell, units, Unit};
+use super::encoding::Encodings;
 use super::{Closeness, Relation};
 use caseless::Caseless;
 use rapidfuzz::distance::osa;
@@ -18,6 +19,8 @@ use unicode_security::confusable_detection::skeleton;
 const LONGEST: usize = 4096;
 /// Beginnings remembered; more are made anew.
 const MOST_FORMS: usize = 256;
+/// Fewer letters and digits are equal by chance.
+const FEWEST_LETTERS: usize = 4;
 /// Buckets of the histogram that bounds the edit distance from below.
 const BUCKETS: usize = 32;
 
@@ -31,7 +34,10 @@ pub struct Text {
     counts: [u8; BUCKETS],
     length: usize,
     edits: Option<osa::BatchComparator<Unit>>,
-    number: Option<f64>,
+    number: Option<Number>,
+    encodings: Encodings,
+    /// Letters and digits, in lower case, of a text that has enough of them and is ASCII.
+    letters: Option<Vec<u8>>,
 }
 
 /// What is equal for all texts that differ only in white space, unseen characters, form, case or look.
@@ -52,8 +58,19 @@ impl Text {
         let has_forms = is_short && std::str::from_utf8(&bytes).is_ok();
         let units = units(&bytes);
         let edits = is_short.then(|| osa::BatchComparator::new(units.iter().copied()));
-        let number = number(&bytes);
-        Text { has_forms, forms: RefCell::default(), counts: counts(&bytes), length: units.len(), edits, number, bytes }
+        let letters =
+            bytes.is_ascii().then(|| letters(&bytes).collect()).filter(|l: &Vec<u8>| l.len() >= FEWEST_LETTERS);
+        Text {
+            has_forms,
+            forms: RefCell::default(),
+            counts: counts(&bytes),
+            length: units.len(),
+            edits,
+            number: number(&bytes),
+            encodings: Encodings::of(&bytes[..bytes.len().min(LONGEST)]),
+            letters,
+            bytes,
+        }
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -78,8 +95,18 @@ impl Text {
         if let Some(near) = self.compare_numbers(stored, tell) {
             return Some(near);
         }
+        if let Some(how) = self.encodings.compare(&self.bytes, stored) {
+            return Some(Closeness::new(Relation::Encoding, 145, || Encodings::detail(&self.bytes, stored, how), tell));
+        }
+        if self.is_padded_otherwise(stored) {
+            return Some(Closeness::new(Relation::Numeric, 165, detail, tell));
+        }
         if let Some(extra) = self.affix(stored) {
             return Some(Closeness::new(Relation::Affix, 300 + extra.min(200) as u32, detail, tell));
+        }
+        if self.letters.as_ref().is_some_and(|ours| stored.is_ascii() && letters(stored).eq(ours.iter().copied())) {
+            let detail = || format!("{}: only punctuation and case differ", detail());
+            return Some(Closeness::new(Relation::EditDistance, 250, detail, tell));
         }
         let edits = self.edits(stored, worst)?;
         Some(Closeness::new(Relation::EditDistance, edit_cost(edits, self.length), detail, tell))
@@ -148,15 +175,20 @@ impl Text {
     }
 
     fn compare_numbers(&self, stored: &[u8], tell: bool) -> Option<Closeness> {
-        let (wanted, stored_number) = (self.number?, number(stored)?);
-        if wanted != stored_number {
+        let (wanted, stored_number) = (self.number.as_ref()?, number(stored)?);
+        if !wanted.is(&stored_number) {
             return None;
         }
-        let relation = match wanted.is_sign_negative() == stored_number.is_sign_negative() {
+        let relation = match wanted.value.is_sign_negative() == stored_number.value.is_sign_negative() {
             true => Relation::Numeric,
             false => Relation::SignedZero,
         };
         Some(Closeness::new(relation, 160, || spell(&self.bytes, stored), tell))
+    }
+
+    /// Whether the two differ only in zeros before their numbers.
+    fn is_padded_otherwise(&self, stored: &[u8]) -> bool {
+        stored.len() != self.bytes.len() && unpadded(&self.bytes).eq(unpadded(stored))
     }
 
     /// How much longer one is, when the other begins or ends it.
@@ -208,10 +240,51 @@ fn edit_cost(edits: usize, length: usize) -> u32 {
     (305 + 20 * edits + 60 * edits / length.max(1)) as u32
 }
 
+/// A number as text.
+struct Number {
+    value: f64,
+    /// Digits before and after the point, without zeros that say nothing; `None` with an exponent.
+    digits: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Number {
+    /// Whether they are equal, by their digits where they have them: long identifiers share one float.
+    fn is(&self, other: &Number) -> bool {
+        match (&self.digits, &other.digits) {
+            (Some(ours), Some(theirs)) => self.value == other.value && ours == theirs,
+            _ => self.value == other.value,
+        }
+    }
+}
+
 /// A text that is a number and nothing else.
-fn number(bytes: &[u8]) -> Option<f64> {
+fn number(bytes: &[u8]) -> Option<Number> {
     let is_numeric = matches!(bytes.first()?, b'0'..=b'9' | b'+' | b'-' | b'.') && bytes.len() <= 40;
-    std::str::from_utf8(bytes).ok().filter(|_| is_numeric)?.parse().ok()
+    let text = std::str::from_utf8(bytes).ok().filter(|_| is_numeric)?;
+    let value = text.parse().ok()?;
+    let (whole, part) = text.trim_start_matches(['+', '-']).split_once('.').unwrap_or((text, ""));
+    let whole = whole.trim_start_matches(['+', '-']).trim_start_matches('0');
+    let part = part.trim_end_matches('0');
+    let is_plain = [whole, part].iter().all(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    Some(Number { value, digits: is_plain.then(|| (whole.into(), part.into())) })
+}
+
+/// Letters and digits in lower case.
+fn letters(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    bytes.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase)
+}
+
+/// The text without the zeros before its numbers.
+fn unpadded(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut last = 0u8;
+    bytes.iter().enumerate().filter_map(move |(i, &byte)| {
+        let goes_on = bytes.get(i + 1).is_some_and(u8::is_ascii_digit);
+        let is_padding = byte == b'0' && !last.is_ascii_digit() && goes_on;
+        if !is_padding {
+            last = byte;
+        }
+        (!is_padding).then_some(byte)
+    })
 }
 
 /// The ways in which texts differ that are equal to a reader.
@@ -257,6 +330,9 @@ impl Stage {
         if let Some(stage) = single {
             return Some(vec![stage]);
         }
+        if turkic(Stage::Case.apply(a).chars()).eq(turkic(Stage::Case.apply(b).chars())) {
+            return Some(vec![Stage::Case]);
+        }
         // Look first, case last: folding the skeleton also joins an `I` that looks like `l` with `L`.
         let orders: [&[Stage]; 2] = [
             &[Stage::Whitespace, Stage::Invisible, Stage::UnicodeForm, Stage::Case],
@@ -277,7 +353,21 @@ impl Stage {
 }
 
 fn folded(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.nfkc().default_case_fold()
+    turkic(text.nfkc().default_case_fold())
+}
+
+/// Joins the dotless and the dotted i, which Turkish case folding tells apart and all other folding confuses.
+fn turkic(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+    let mut after_i = false;
+    text.filter_map(move |c| {
+        let is_dot = after_i && c == '\u{307}';
+        after_i = matches!(c, 'i' | 'ı');
+        match c {
+            _ if is_dot => None,
+            'ı' => Some('i'),
+            _ => Some(c),
+        }
+    })
 }
 
 fn alike(text: &str) -> impl Iterator<Item = char> + '_ {

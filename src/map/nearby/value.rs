@@ -1,6 +1,7 @@
 //! Values of any type that are nearly equal: the wanted one is taken apart once, along its type.
 
 use super::difference::{quote, units};
+use super::instant::{addresses, Instant};
 use super::number::{floats, Integer};
 use super::text::Text;
 use super::{Closeness, Relation};
@@ -56,6 +57,10 @@ enum Form {
     },
     /// Fields of a struct, elements of an array, halves of a complex number.
     Parts(Vec<Part>),
+    /// A `time.Time`.
+    Time(Instant),
+    /// A `netip.Addr`, all its bytes.
+    Address(Vec<u8>),
     /// Elements of a slice, behind a pointer.
     Elements {
         stride: usize,
@@ -112,6 +117,8 @@ impl Wanted {
             Form::Interface { dynamic } => dynamic.is_none(),
             Form::Parts(parts) => parts.iter().all(|part| part.wanted.is_zero()),
             Form::Elements { parts, .. } => parts.is_empty(),
+            Form::Time(instant) => instant.is_zero(),
+            Form::Address(bytes) => bytes.iter().all(|&byte| byte == 0),
             Form::Array { bytes, .. } | Form::Opaque(bytes) => bytes.iter().all(|&byte| byte == 0),
         }
     }
@@ -141,6 +148,7 @@ impl Wanted {
                 let parts: Vec<String> = parts.iter().map(|part| part.wanted.describe()).collect::<Option<_>>()?;
                 format!("{{{}}}", parts.join(", "))
             }
+            Form::Time(instant) => instant.describe(),
             Form::Array { bytes, .. } if bytes.len() <= 64 => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             _ => return None,
         })
@@ -194,6 +202,13 @@ impl Wanted {
             }
             Form::Interface { dynamic } => self.compare_interfaces(keys, dynamic.as_deref(), stored, worst, tell)?,
             Form::Parts(parts) => compare_parts(keys, parts, stored, worst, tell)?,
+            Form::Time(instant) if instant.is(stored) => Outcome::Equal,
+            Form::Time(instant) => instant.compare(keys, stored, tell).into(),
+            Form::Address(wanted) if wanted == stored => Outcome::Equal,
+            Form::Address(wanted) => match addresses(&self.ty, wanted, stored, tell) {
+                None => near_addresses(wanted, stored, tell),
+                near => near.into(),
+            },
             Form::Elements { stride, parts } => {
                 let (data, len) = (LE::read_u64(stored), LE::read_u64(&stored[8..]));
                 if len != parts.len() as u64 {
@@ -374,7 +389,7 @@ impl Builder<'_, '_> {
                 };
                 Form::Interface { dynamic }
             }
-            (Shape::Struct(fields), _) => self.fields(fields, value, depth)?,
+            (Shape::Struct(fields), _) => self.fields(ty, fields, value, depth)?,
             (Shape::Array { elem, len }, _) => self.array(*elem, *len, value, depth)?,
             (Shape::Slice(elem), _) => self.slice(*elem, value, depth)?,
             _ => Form::Opaque(value.to_vec()),
@@ -403,7 +418,13 @@ impl Builder<'_, '_> {
         Ok(Form::Pointer { address, pointee: if address == 0 { None } else { follow() } })
     }
 
-    fn fields(&mut self, fields: &[Field], value: &[u8], depth: usize) -> Result<Form> {
+    fn fields(&mut self, ty: &GoType, fields: &[Field], value: &[u8], depth: usize) -> Result<Form> {
+        if let Some(instant) = Instant::of(ty, fields, value) {
+            return Ok(Form::Time(instant));
+        }
+        if &*ty.name == "net/netip.Addr" && ty.size == 24 {
+            return Ok(Form::Address(value.to_vec()));
+        }
         let mut parts = Vec::new();
         for field in fields.iter().filter(|field| &*field.name != "_") {
             let ty = self.keys.types().load(field.ty)?;
@@ -462,9 +483,14 @@ fn compare_parts(keys: &Keys<'_>, parts: &[Part], stored: &[u8], worst: u32, tel
     let mut differing: Option<Closeness> = None;
     let mut zero: Option<Closeness> = None;
     let mut told = Vec::new();
+    let mut different: Vec<&Part> = Vec::new();
     for part in parts {
         let value = stored.get(part.offset..).ok_or_else(too_short)?;
-        match part.wanted.compare(keys, value, worst, tell)? {
+        let outcome = part.wanted.compare(keys, value, worst, tell)?;
+        if outcome != Outcome::Equal {
+            different.push(part);
+        }
+        match outcome {
             Outcome::Equal => equal += 1,
             Outcome::Near(closeness)
                 if closeness.relation == Relation::SignedZero
@@ -491,8 +517,14 @@ fn compare_parts(keys: &Keys<'_>, parts: &[Part], stored: &[u8], worst: u32, tel
             }
         }
         // A key no part of which is near is not worth its other parts.
-        if far > 0 && equal + near == 0 && far * 2 > parts.len() {
+        if far > 2 && equal + near == 0 && far * 2 > parts.len() {
             return Ok(Outcome::Far);
+        }
+    }
+    if let [a, b] = different[..] {
+        if are_swapped(keys, a, b, stored)? {
+            let detail = || format!("{} and {} are swapped", a.path, b.path);
+            return Ok(Outcome::Near(Closeness::new(Relation::StructField, 65, detail, tell)));
         }
     }
     Ok(match (far, near, differing, zero) {
@@ -505,6 +537,18 @@ fn compare_parts(keys: &Keys<'_>, parts: &[Part], stored: &[u8], worst: u32, tel
             Outcome::Near(Closeness::new(Relation::StructField, distance.saturating_add(20), detail, tell))
         }
     })
+}
+
+/// Whether each of two parts holds what was asked for in the other.
+fn are_swapped(keys: &Keys<'_>, a: &Part, b: &Part, stored: &[u8]) -> Result<bool> {
+    if !keys.is_same_type(&a.wanted.ty, &b.wanted.ty) {
+        return Ok(false);
+    }
+    let holds = |wanted: &Part, place: &Part| {
+        let value = stored.get(place.offset..).ok_or_else(too_short)?;
+        Ok::<bool, Error>(wanted.wanted.compare(keys, value, 0, false)? == Outcome::Equal)
+    };
+    Ok(holds(a, b)? && holds(b, a)?)
 }
 
 fn within(part: &Part, closeness: Closeness) -> Closeness {
@@ -553,6 +597,18 @@ fn compare_arrays(wanted: &[u8], text: Option<&Text>, stored: &[u8], worst: u32,
     }
     let distance = 305 + 20 * differing.min(10) as u32;
     Outcome::Near(Closeness::new(Relation::EditDistance, distance, || spell_bytes(wanted, stored), tell))
+}
+
+/// Addresses of which one byte differs, by more than its family or zone.
+fn near_addresses(wanted: &[u8], stored: &[u8], tell: bool) -> Outcome {
+    // hi and lo are big-endian numbers, kept in little-endian words.
+    let bytes = |value: &[u8]| [LE::read_u64(value).to_be_bytes(), LE::read_u64(&value[8..]).to_be_bytes()].concat();
+    let (wanted, stored) = (bytes(wanted), bytes(stored));
+    let differing = wanted.iter().zip(&stored).filter(|(a, b)| a != b).count();
+    match differing {
+        1 => Outcome::Near(Closeness::new(Relation::EditDistance, 325, || spell_bytes(&wanted, &stored), tell)),
+        _ => Outcome::Far,
+    }
 }
 
 /// Whether an array of bytes is used for text, padded with zeros: digests and numbers have control bytes too.
