@@ -12,6 +12,7 @@ import build
 import pytest
 from conftest import GDBINIT, ROOT, documents
 from oracle import differences
+from test_bad_input import REFUSED
 
 VERSIONS = ("1.23.9", "1.27.3")
 BOTH = pytest.mark.parametrize("version", VERSIONS)
@@ -103,3 +104,12 @@ def test_gdb_over_the_debug_adapter_protocol():
     result = subprocess.run(list(map(str, line)), input=messages, capture_output=True, text=True, timeout=60,
                             env=dict(os.environ))
     assert r'\"entries\":[{\"key\":' in result.stdout, result.stdout[-2000:] + result.stderr[-1000:]
+
+
+@BOTH
+def test_lldb_refuses_what_is_no_sound_map_in_one_sentence(version):
+    dump = build.dump("corrupt", version)
+    for expression, sentence in REFUSED.items():
+        result = lldb(dump.exe, "-c", dump.core, commands=[f"gomap print {expression}", "script print('ALIVE')"])
+        assert sentence in result.stderr and "Traceback" not in result.stdout + result.stderr, (expression, result.stderr)
+        assert "error: " in result.stderr and not documents(result.stdout)
