@@ -11,7 +11,12 @@ const MAX_FOLLOWED: usize = 16;
 
 /// Evaluates `text` to a location.
 pub fn evaluate(types: &ProgramTypes, memory: &dyn Memory, text: &str) -> Result<Location> {
-    let mut parser = Parser { types, memory, text, at: 0 };
+    evaluate_with(types, memory, text, &|_| Ok(None))
+}
+
+/// The same, where a name is first looked for among `locals`.
+pub fn evaluate_with(types: &ProgramTypes, memory: &dyn Memory, text: &str, locals: Locals<'_>) -> Result<Location> {
+    let mut parser = Parser { types, memory, text, at: 0, locals };
     let location = parser.unary()?;
     parser.space();
     match parser.rest() {
@@ -70,11 +75,15 @@ fn follow(types: &dyn TypeSource, memory: &dyn Memory, here: Location) -> Result
     }
 }
 
+/// A frame's variable by name; `None` when it has none of that name.
+pub type Locals<'l> = &'l dyn Fn(&str) -> Result<Option<Location>>;
+
 struct Parser<'p> {
     types: &'p ProgramTypes,
     memory: &'p dyn Memory,
     text: &'p str,
     at: usize,
+    locals: Locals<'p>,
 }
 
 impl<'p> Parser<'p> {
@@ -148,6 +157,11 @@ impl<'p> Parser<'p> {
         let run = &run[..len];
         if run.is_empty() {
             return Err(self.wrong("a package variable such as main.cache is expected"));
+        }
+        let first = &run[..run.find('.').unwrap_or(run.len())];
+        if let Some(location) = (self.locals)(first)? {
+            self.at += first.len();
+            return Ok(location);
         }
         // The longest prefix that names a variable; what follows are fields.
         let mut ends: Vec<usize> = run.match_indices('.').map(|(i, _)| i).collect();

@@ -1,6 +1,8 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
-use crate::answer::{self, Format, GoroutineOptions, KeyInput, ListOptions, PrintOptions, Show, SortBy, Tally};
+use crate::answer::{
+    self, Format, GoroutineOptions, InFrame, KeyInput, ListOptions, PrintOptions, Show, SortBy, Tally,
+};
 use crate::error::Watch;
 use crate::evidence::join::Target;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
@@ -317,6 +319,27 @@ impl PySession {
         Ok(PyMap(guarded(py, || session.get().resolve(expression))?))
     }
 
+    /// The map that an expression over the variables of a goroutine's frame (None: of the innermost with such a
+    /// name) and package variables leads to.
+    fn resolve_in(&self, py: Python<'_>, expression: &str, goid: u64, frame: Option<usize>) -> PyResult<PyMap> {
+        let (session, at) = (Shared(&self.session), InFrame { goid, frame });
+        let watch = PyWatch::new(None);
+        Ok(PyMap(guarded(py, || answer::resolve_in(session.get(), expression, at, &watch))?))
+    }
+
+    /// The value of such an expression: its type's name, and its bytes.
+    fn evaluate_in(
+        &self,
+        py: Python<'_>,
+        expression: &str,
+        goid: u64,
+        frame: Option<usize>,
+    ) -> PyResult<(String, Vec<u8>)> {
+        let (session, at) = (Shared(&self.session), InFrame { goid, frame });
+        let watch = PyWatch::new(None);
+        Ok(guarded(py, || answer::evaluate_in(session.get(), expression, at, &watch))?)
+    }
+
     /// The map of the type named `type_name` whose header is at `address`.
     fn map_at(&self, py: Python<'_>, type_name: &str, address: u64) -> PyResult<PyMap> {
         let session = Shared(&self.session);
@@ -553,6 +576,27 @@ impl PySession {
             let options = GoroutineOptions { state, func, on, label, group, stack, json };
             answer::goroutines(session.get(), &options, watch, out)
         })
+    }
+
+    /// Shows one goroutine with its stack.
+    #[pyo3(signature = (goid, *, json, to))]
+    fn goroutine(&self, py: Python<'_>, goid: u64, json: bool, to: OutputArgs) -> PyResult<()> {
+        let session = Shared(&self.session);
+        Output::open(to)?.run(py, move |watch, out| answer::goroutine(session.get(), goid, json, watch, out))
+    }
+
+    /// Shows the variables of a goroutine's frame, or of all its frames.
+    #[pyo3(signature = (goid, frame, *, show, to))]
+    fn locals(
+        &self,
+        py: Python<'_>,
+        goid: u64,
+        frame: Option<usize>,
+        show: ShowArgs,
+        to: OutputArgs,
+    ) -> PyResult<()> {
+        let (session, at, show) = (Shared(&self.session), InFrame { goid, frame }, Show::from(show));
+        Output::open(to)?.run(py, move |watch, out| answer::locals(session.get(), at, &show, watch, out))
     }
 
     /// Shows clusters of stuck goroutines; returns whether one is worse than waiting.

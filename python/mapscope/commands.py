@@ -40,7 +40,7 @@ class Front:
 
     def evaluate_key(self, expression):
         """A key given as an expression: a key_dict()."""
-        raise UsageError("--expr needs a debugger that can evaluate %r" % expression)
+        raise UsageError("--expr %s: of which goroutine? Give --goroutine N, or select one with gomap goroutine N" % expression)
 
     def keep_running(self):
         """The verb to come must not stop the target."""
@@ -75,6 +75,10 @@ class Front:
     #: The map of the last answer, for $gomap_last.
     last = None
 
+    #: The goroutine selected by `gomap goroutine`, and the frame of it, or None.
+    goroutine = None
+    frame = None
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
@@ -89,6 +93,12 @@ def _count(text):
     if value < 0:
         raise ValueError(text)
     return value
+
+
+def _frame_options(parser):
+    parser.add_argument("--goroutine", metavar="N", type=_count, help="expressions may use variables of this goroutine")
+    parser.add_argument("--frame", metavar="K", type=_count,
+                        help="of its frame K, as gomap locals counts (default: the innermost with such a variable)")
 
 
 class Verb:
@@ -113,6 +123,8 @@ class Verb:
             parser.add_argument("map", metavar="MAP", help="an expression that yields a map, or 0xADDR with --type")
             parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
         self._add(parser)
+        if self.takes_map:
+            _frame_options(parser)
         parser.add_argument("--json", action="store_true", help="one JSON document on one line")
         parser.add_argument("-o", "--output", metavar="FILE", help="write the answer to FILE")
         return parser
@@ -187,9 +199,36 @@ def find_map(front, args):
             raise UsageError("%r is not an address" % expression) from None
         found = front.session().map_found_at(address)
     else:
-        found = front.locate(expression)
+        found = _locate(front, args, expression)
     front.last = found
     return found
+
+
+def _frame(front, args):
+    """The goroutine and frame that expressions are evaluated in: (None, None) where the debugger's own frame is meant."""
+    goid, frame = getattr(args, "goroutine", None), getattr(args, "frame", None)
+    if goid is None:
+        goid, selected = front.goroutine, front.frame
+        frame = selected if frame is None else frame
+    if goid is None and frame is not None:
+        raise UsageError("--frame goes with --goroutine N, or select one with gomap goroutine N")
+    return goid, frame
+
+
+def _locate(front, args, expression):
+    goid, frame = _frame(front, args)
+    if goid is None:
+        return front.locate(expression)
+    try:
+        return front.session().resolve_in(expression, goid, frame)
+    except Error as error:
+        if getattr(args, "goroutine", None) is not None:
+            raise
+        first = error
+    try:
+        return front.locate(expression)
+    except Error:
+        raise first from None
 
 
 def show_options(front, args):
@@ -262,7 +301,11 @@ def key_of(front, args):
         raise UsageError("give the key as a Go literal, or --expr EXPR")
     if args.expr is None:
         return key_dict(literal=_key_literal(args.key))
-    return front.evaluate_key(unquote(args.expr))
+    goid, frame = _frame(front, args)
+    if goid is None:
+        return front.evaluate_key(unquote(args.expr))
+    type_name, data = front.session().evaluate_in(unquote(args.expr), goid, frame)
+    return key_dict(type_name=type_name, data=data)
 
 
 def _why_options(parser):
@@ -323,6 +366,7 @@ def _check_options(parser):
     parser.add_argument("map", metavar="MAP", nargs="?", help="an expression that yields a map, or 0xADDR with --type")
     parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
     parser.add_argument("--all", action="store_true", help="all maps that package variables lead to")
+    _frame_options(parser)
 
 
 def _run_check(front, args):
@@ -443,6 +487,27 @@ def _run_goroutines(front, args):
     front.session().goroutines(
         state=unquote(args.state), func=unquote(args.func), on=args.on, label=unquote(args.label),
         group=args.group, stack=args.stack, json=args.json, to=output(front, args))
+
+
+def _goroutine_options(parser):
+    parser.add_argument("goid", metavar="N", nargs="?", type=_count, help="a goroutine ID (default: the selected one)")
+    parser.add_argument("--frame", metavar="K", type=_count, help="select its frame K, as gomap locals counts")
+
+
+def _run_goroutine(front, args):
+    goid = front.goroutine if args.goid is None else args.goid
+    if goid is None:
+        raise UsageError("no goroutine is selected; gomap goroutine N selects one")
+    front.session().goroutine(goid, json=args.json, to=output(front, args))
+    if args.goid is not None or args.frame is not None:
+        front.goroutine, front.frame = goid, args.frame
+
+
+def _run_locals(front, args):
+    goid, frame = _frame(front, args)
+    if goid is None:
+        raise UsageError("of which goroutine? Give --goroutine N, or select one with gomap goroutine N")
+    front.session().locals(goid, frame, show=show_options(front, args), to=output(front, args))
 
 
 def _leaks_options(parser):
@@ -666,6 +731,18 @@ examples:
   gomap goroutines --state 'chan receive' --stack
   gomap goroutines --group
   gomap goroutines --on 0xc00010a000""", _goroutines_options, _run_goroutines, takes_map=False),
+    Verb("goroutine", "Select a goroutine and show it: its variables are then known to expressions.", """\
+example:
+  gomap goroutine 21
+  gomap locals
+  gomap print m""", _goroutine_options, _run_goroutine, takes_map=False),
+    Verb("locals", "Show the variables and arguments of a goroutine's frames.", """\
+Of a parked goroutine only PC, SP and BP were saved: a variable that was in another register is lost, and said to be.
+
+examples:
+  gomap locals --goroutine 21
+  gomap locals --goroutine 21 --frame 3
+  gomap print m --goroutine 21 --frame 3""", _frame_options, _run_locals, takes_map=False),
     Verb("leaks", "Show clusters of stuck goroutines, scored, with the map key behind each where one is found.", """\
 Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect.
 

@@ -146,7 +146,7 @@ pub(super) fn user_line(goroutine: &Goroutine) -> Option<&Line> {
     lines().find(|line| !WAITING.iter().any(|start| line.func.starts_with(start))).or_else(|| lines().next())
 }
 
-fn text(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>, stack: bool) -> String {
+pub(super) fn text(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>, stack: bool) -> String {
     let mut text = format!("goroutine {} [{}]", goroutine.goid, goroutine.state());
     if goroutine.system {
         text += " (runtime's own)";

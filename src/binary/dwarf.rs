@@ -3,6 +3,7 @@
 //! Attribute numbers: src/cmd/internal/dwarf/dwarf.go, Go 1.19 to 1.27. Type DIEs of the whole program lie
 //! in one late unit and are referred to across units, so everything is keyed by `.debug_info` offset.
 
+use super::locals::Functions;
 use crate::types::{ClassicLayout, Field, GoType, Kind, MapLayout, MapType, Shape, SwissLayout, TypeId};
 use crate::{Error, Result};
 use gimli::constants as dw;
@@ -16,7 +17,7 @@ use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Entry<'a, 'e> = gimli::DebuggingInformationEntry<'e, 'e, Slice<'a>>;
 
 const GO_KIND: gimli::DwAt = gimli::DwAt(0x2900);
@@ -25,24 +26,25 @@ const GO_ELEM: gimli::DwAt = gimli::DwAt(0x2902);
 const GO_EMBEDDED_FIELD: gimli::DwAt = gimli::DwAt(0x2903);
 const GO_RUNTIME_TYPE: gimli::DwAt = gimli::DwAt(0x2904);
 /// `DW_LANG_Go`; units of other languages (cgo) are not indexed.
-const LANG_GO: gimli::DwLang = dw::DW_LANG_Go;
+pub(super) const LANG_GO: gimli::DwLang = dw::DW_LANG_Go;
 /// Types within types within … beyond this depth are a broken file.
 const MAX_CHAIN: usize = 64;
 
 /// The bytes of one section: in the mapped file, or inflated.
-enum Bytes {
+pub(super) enum Bytes {
     Mapped(Range<usize>),
     Inflated(Vec<u8>),
 }
 
 /// Debug information of one file.
 pub struct Dwarf {
-    file: Arc<Mmap>,
+    pub(super) file: Arc<Mmap>,
     sections: DwarfSections<Bytes>,
     /// Start offset of each unit, sorted.
-    units: Vec<usize>,
+    pub(super) units: Vec<usize>,
     abbreviations: Mutex<HashMap<usize, Arc<Abbreviations>>>,
     index: Index,
+    pub(super) functions: Functions,
 }
 
 /// Where named things are; names are kept as hashes and verified at the DIE.
@@ -89,19 +91,22 @@ impl Dwarf {
             units: Vec::new(),
             abbreviations: Mutex::default(),
             index: Index::default(),
+            functions: Functions::default(),
         };
         dwarf.build_index()?;
         Ok(Some(dwarf))
     }
 
-    fn borrow(&self) -> gimli::Dwarf<Slice<'_>> {
-        self.sections.borrow(|bytes| {
-            let bytes = match bytes {
-                Bytes::Mapped(range) => self.file.get(range.clone()).unwrap_or_default(),
-                Bytes::Inflated(bytes) => bytes,
-            };
-            EndianSlice::new(bytes, LittleEndian)
-        })
+    pub(super) fn borrow(&self) -> gimli::Dwarf<Slice<'_>> {
+        self.sections.borrow(|bytes| self.slice(bytes))
+    }
+
+    pub(super) fn slice<'a>(&'a self, bytes: &'a Bytes) -> Slice<'a> {
+        let bytes = match bytes {
+            Bytes::Mapped(range) => self.file.get(range.clone()).unwrap_or_default(),
+            Bytes::Inflated(bytes) => bytes,
+        };
+        EndianSlice::new(bytes, LittleEndian)
     }
 
     fn build_index(&mut self) -> Result<()> {
@@ -195,7 +200,7 @@ impl Dwarf {
         Ok(text(&dwarf, &entry, dw::DW_AT_name)?.unwrap_or_default().to_string())
     }
 
-    fn unit_of<'a>(
+    pub(super) fn unit_of<'a>(
         &self,
         dwarf: &gimli::Dwarf<Slice<'a>>,
         offset: usize,
@@ -532,7 +537,7 @@ impl From<Member> for Field {
     }
 }
 
-fn section_bytes(object: &object::File<'_>, file: &Mmap, id: SectionId) -> Result<Bytes> {
+pub(super) fn section_bytes(object: &object::File<'_>, file: &Mmap, id: SectionId) -> Result<Bytes> {
     let Some(section) = object.section_by_name(id.name()) else { return Ok(Bytes::Mapped(0..0)) };
     let data = section.compressed_data().map_err(|e| broken(id.name(), e))?;
     if data.format == object::CompressionFormat::None {
@@ -612,7 +617,7 @@ fn matching<'i>(index: &'i [(u32, u32)], name: &str) -> impl Iterator<Item = usi
     index[first..].iter().take_while(move |&&(hash, _)| hash == wanted).map(|&(_, offset)| offset as usize)
 }
 
-fn entry_at<'a, 'e>(
+pub(super) fn entry_at<'a, 'e>(
     header: &'e gimli::UnitHeader<Slice<'a>>,
     abbreviations: &'e Abbreviations,
     offset: usize,
@@ -631,7 +636,7 @@ fn string<'a>(dwarf: &gimli::Dwarf<Slice<'a>>, value: AttributeValue<Slice<'a>>)
     }
 }
 
-fn text<'a>(dwarf: &gimli::Dwarf<Slice<'a>>, entry: &Entry<'a, '_>, at: gimli::DwAt) -> Result<Option<&'a str>> {
+pub(super) fn text<'a>(dwarf: &gimli::Dwarf<Slice<'a>>, entry: &Entry<'a, '_>, at: gimli::DwAt) -> Result<Option<&'a str>> {
     let value = entry.attr_value(at).map_err(corrupt)?;
     Ok(value.and_then(|value| string(dwarf, value)).and_then(|bytes| std::str::from_utf8(bytes).ok()))
 }
@@ -643,12 +648,12 @@ fn word(value: AttributeValue<Slice<'_>>) -> Option<u64> {
     }
 }
 
-fn number(entry: &Entry<'_, '_>, at: gimli::DwAt) -> Result<Option<u64>> {
+pub(super) fn number(entry: &Entry<'_, '_>, at: gimli::DwAt) -> Result<Option<u64>> {
     Ok(entry.attr_value(at).map_err(corrupt)?.and_then(word))
 }
 
 /// The `.debug_info` offset that a reference attribute names.
-fn reference(header: &gimli::UnitHeader<Slice<'_>>, entry: &Entry<'_, '_>, at: gimli::DwAt) -> Result<Option<usize>> {
+pub(super) fn reference(header: &gimli::UnitHeader<Slice<'_>>, entry: &Entry<'_, '_>, at: gimli::DwAt) -> Result<Option<usize>> {
     let start = header.offset().as_debug_info_offset().map_or(0, |offset| offset.0);
     Ok(match entry.attr_value(at).map_err(corrupt)? {
         Some(AttributeValue::UnitRef(offset)) => start.checked_add(offset.0),
@@ -657,7 +662,7 @@ fn reference(header: &gimli::UnitHeader<Slice<'_>>, entry: &Entry<'_, '_>, at: g
     })
 }
 
-fn corrupt(error: impl std::fmt::Display) -> Error {
+pub(super) fn corrupt(error: impl std::fmt::Display) -> Error {
     Error::Binary(format!("the debug information is corrupt: {error}"))
 }
 

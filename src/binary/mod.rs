@@ -4,6 +4,7 @@ pub mod buildinfo;
 pub mod dwarf;
 pub mod elf;
 pub mod hashstate;
+pub mod locals;
 pub mod moduledata;
 pub mod pclntab;
 pub mod program;

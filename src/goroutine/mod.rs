@@ -3,7 +3,9 @@
 pub mod code;
 pub mod holders;
 pub mod leaks;
+pub mod locals;
 mod locate;
+pub mod operand;
 pub mod runtime;
 mod semaphores;
 mod stack;
@@ -19,7 +21,7 @@ use crate::layout::goroutine as layout;
 use crate::map::GoMap;
 use crate::memory::Thread;
 use crate::session::Session;
-use crate::Result;
+use crate::{Error, Result};
 use rustc_hash::FxHashMap;
 use semaphores::Semaphores;
 use stack::{Stacks, Start};
@@ -140,6 +142,25 @@ pub fn list(session: &Session, watch: &dyn Watch) -> Result<Goroutines> {
         index += block;
     }
     Ok(list)
+}
+
+/// The goroutine with this ID, with its stack and what it waits on.
+pub fn find(session: &Session, goid: u64, watch: &dyn Watch) -> Result<Goroutine> {
+    let runtime = Runtime::of(session)?;
+    let (array, count) = runtime.allgs;
+    for index in 0..count {
+        if index.is_multiple_of(TICK) {
+            watch.tick(index, count)?;
+        }
+        let Ok(g) = runtime.memory.u64(array.wrapping_add(index.wrapping_mul(8))) else { break };
+        if runtime.memory.u64(g.wrapping_add(runtime.g.goid as u64)).ok() != Some(goid) {
+            continue;
+        }
+        if let Some(found) = Reader::new(&runtime, watch)?.read(g)? {
+            return Ok(found);
+        }
+    }
+    Err(Error::Usage(format!("there is no goroutine {goid}; gomap goroutines lists those that there are")))
 }
 
 /// Reads one goroutine after the other.
