@@ -4,10 +4,13 @@ use super::goroutines::{blocked_json, blocked_text, place, user_line};
 use super::write_error;
 use crate::error::Watch;
 use crate::goroutine::holders::Holder;
-use crate::goroutine::leaks::{has_outer_space, leaks as find, Class, Cluster, Leaks, Site};
+use crate::goroutine::leaks::{has_outer_space, leaks as find, Class, Cluster, Leaks};
+use crate::goroutine::lookup::{Lookup, Verdict};
+use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Blocked, Goroutine};
 use crate::session::Session;
 use crate::{Error, Result};
+use rustc_hash::FxHashSet;
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -52,7 +55,9 @@ fn limits(leaks: &Leaks) -> Vec<String> {
     let mut limits = leaks.goroutines.notes.clone();
     limits.extend(leaks.holders.limits.iter().cloned());
     limits.push("the time a goroutine has waited is not known without a trace".into());
-    limits.push("the key that was looked up is not read from frames; only stored keys are named".into());
+    if leaks.lookups_cut {
+        limits.push("of very large clusters only the first goroutines' lookups were read".into());
+    }
     limits
 }
 
@@ -82,6 +87,14 @@ fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
         let _ = writeln!(text, "    created by {by}");
     }
     cluster.sites.iter().for_each(|site| text += &site_text(site));
+    let mut told = FxHashSet::default();
+    for goroutine in members() {
+        let Some(lookup) = leaks.lookups.get(&goroutine.goid) else { continue };
+        let said = lookup_text(lookup);
+        if told.len() < 8 && told.insert(said.clone()) {
+            let _ = writeln!(text, "  goroutine {}: {said}", goroutine.goid);
+        }
+    }
     let mut held = 0;
     for goroutine in members() {
         for holder in leaks.held_by(goroutine) {
@@ -99,9 +112,57 @@ fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
 
 fn site_text(site: &Site) -> String {
     let at = site.line.as_ref().map_or_else(|| format!("{:#x}", site.pc), place);
-    let map = site.map_type.as_ref().map_or(String::new(), |ty| format!(" of a {ty}"));
-    let whose = if site.same_function { "the waiting function" } else { "a caller" };
-    format!("  map operation before the wait, in {whose}: {}{map}, {at}\n", site.call)
+    let map = match (&site.map, &site.map_type) {
+        (Some(map), Some(ty)) => format!(" of {map} ({ty})"),
+        (None, Some(ty)) => format!(" of a {ty}"),
+        _ => String::new(),
+    };
+    let key = site.key_expr.as_ref().map_or(String::new(), |key| format!(" with key {key}"));
+    let whose = match site.link {
+        Link::Flow => "whose result is waited on",
+        Link::SameFunction => "in the waiting function",
+        Link::Caller => "in a caller",
+    };
+    format!("  map operation before the wait, {whose}: {}{map}{key}, {at}\n", site.call)
+}
+
+/// The lookup in words: the key, whether it is there, and the stored keys that are like it.
+fn lookup_text(lookup: &Lookup) -> String {
+    let guessed = if lookup.inferred { " (length inferred)" } else { "" };
+    let mut text = match (&lookup.key, &lookup.lost) {
+        (Some(key), _) => {
+            let verdict = match lookup.verdict {
+                Some(Verdict::Absent) => ", which is absent",
+                Some(Verdict::Zero) => ", which is present with the zero value",
+                Some(Verdict::Present) => ", which is present",
+                None => ", in a map that is not known any more",
+            };
+            format!("looked up {}{guessed}{verdict}", key.text)
+        }
+        (None, lost) => format!("the key looked up is lost: {}", lost.as_deref().unwrap_or("nothing of it is left")),
+    };
+    for near in lookup.near.iter().take(2) {
+        let _ = write!(text, "; stored is {} ({}: {})", near.key.text, near.relation, near.detail);
+    }
+    text
+}
+
+fn lookup_json(lookup: &Lookup) -> Value {
+    let key = lookup.key.as_ref().map(|key| {
+        let length = if lookup.inferred { "inferred" } else { "known" };
+        json!({"value": key.json, "text": key.text, "source": lookup.source, "length": length})
+    });
+    let near: Vec<Value> = lookup
+        .near
+        .iter()
+        .map(|near| json!({"key": near.key.json, "text": near.key.text, "relation": near.relation, "diff": near.detail}))
+        .collect();
+    let found = lookup.verdict.map(|verdict| verdict != Verdict::Absent);
+    let map = lookup.map.map(|address| format!("{address:#x}"));
+    json!({
+        "map": {"type": &*lookup.map_type, "address": map}, "key": key, "lost": lookup.lost, "found": found,
+        "zero": lookup.verdict == Some(Verdict::Zero), "near": near,
+    })
 }
 
 fn holder_text(holder: &Holder) -> String {
@@ -137,6 +198,9 @@ fn story(leaks: &Leaks, goroutine: &Goroutine) -> String {
     let cluster = leaks.clusters.iter().find(|c| index.is_some_and(|i| c.members.contains(&i)));
     if let Some(cluster) = cluster {
         cluster.sites.iter().for_each(|site| text += &capital(site_text(site).trim_start()));
+        if let Some(lookup) = leaks.lookups.get(&goroutine.goid) {
+            let _ = writeln!(text, "{}.", capital(&lookup_text(lookup)));
+        }
         let others = cluster.members.len() - 1;
         let class = cluster.class.name().replace('_', " ");
         let _ = writeln!(
@@ -186,7 +250,7 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Wri
                 "goid": goroutine.goid, "g": format!("{:#x}", goroutine.g), "cluster": id,
                 "sources": {"d1": {"status": goroutine.status, "waitreason": goroutine.reason.as_deref(),
                                    "waitsince": goroutine.seen_waiting_since}},
-                "blocked_on": blocked, "lookup": null,
+                "blocked_on": blocked, "lookup": leaks.lookups.get(&goroutine.goid).map(lookup_json),
                 "score": {"total": cluster.score, "terms": terms},
                 "conflicts": goroutine.torn, "confidence": "low",
             });
@@ -203,8 +267,8 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Wri
             .map(|site| {
                 json!({
                     "pc": format!("{:#x}", site.pc), "call": site.call, "line": site.line.as_ref().map(|l| l.line),
-                    "map_type": site.map_type.as_deref(), "map": null, "key_expr": null, "ok_used": null,
-                    "link": if site.same_function { "same_func" } else { "caller" },
+                    "map_type": site.map_type.as_deref(), "map": site.map.as_ref().map(|map| json!({"expr": map})),
+                    "key_expr": site.key_expr, "link": site.link.name(),
                 })
             })
             .collect();

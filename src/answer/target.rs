@@ -3,7 +3,8 @@
 use super::view::view;
 use crate::error::Watch;
 use crate::evidence::join::{Frame, Held, MapView, MemorySite, Target, TargetGoroutine};
-use crate::goroutine::leaks::{leaks, Class, Cluster, Leaks, Site};
+use crate::goroutine::leaks::{leaks, Class, Cluster, Leaks};
+use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Goroutine, Line};
 use crate::session::{MapRef, Session};
 use crate::{Error, Result};
@@ -75,7 +76,7 @@ fn site(site: &Site) -> MemorySite {
         call: site.call.clone(),
         at: site.line.as_ref().map(frame),
         map_type: site.map_type.as_ref().map(|name| name.to_string()),
-        same_function: site.same_function,
+        same_function: site.link != Link::Caller,
     }
 }
 

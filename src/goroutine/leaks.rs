@@ -1,36 +1,21 @@
 //! Clusters of goroutines that are stuck alike, scored; every term of a score is kept.
 
 use super::code::{Code, Line};
+use super::lookup::{Lookup, Lookups, Verdict};
+use super::sites::{Link, Site, Sites};
 use super::holders::{holders, Holder, Holders};
 use super::{list, Blocked, Goroutine, Goroutines};
 use crate::error::Watch;
 use crate::layout::goroutine::LEAKED;
 use crate::session::Session;
-use crate::types::TypeSource;
 use crate::Result;
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
 
 /// One term of a score.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
     pub id: &'static str,
     pub points: i32,
-}
-
-/// A map operation before the wait, in the waiting function or a caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// Address of the call instruction.
-    pub pc: u64,
-    /// The runtime function called, e.g. `runtime.mapaccess1_faststr`.
-    pub call: String,
-    /// Where that is in the source.
-    pub line: Option<Line>,
-    /// The map type given to it, where the machine code says so.
-    pub map_type: Option<Arc<str>>,
-    /// Whether the waiting function itself has the call, not a caller of it.
-    pub same_function: bool,
 }
 
 /// How much a cluster looks like a leak.
@@ -70,6 +55,7 @@ pub struct Cluster {
     pub created_by: Option<String>,
     /// Indices into the goroutines listed.
     pub members: Vec<usize>,
+    /// Map operations before the wait, the closest first.
     pub sites: Vec<Site>,
     pub score: i32,
     pub terms: Vec<Term>,
@@ -83,6 +69,10 @@ pub struct Leaks {
     pub goroutines: Goroutines,
     pub holders: Holders,
     pub clusters: Vec<Cluster>,
+    /// What each goroutine looked up at the closest site of its cluster, by goroutine ID.
+    pub lookups: FxHashMap<u64, Lookup>,
+    /// Whether lookups of some were left out.
+    pub lookups_cut: bool,
 }
 
 impl Leaks {
@@ -93,12 +83,8 @@ impl Leaks {
     }
 }
 
-/// User frames whose code is searched for map operations.
-const SITE_FRAMES: usize = 4;
-/// Longest function searched.
-const MAX_FUNCTION: u64 = 1 << 20;
-/// Instruction bytes before a call in which its arguments are set up.
-const ARGUMENTS: usize = 64;
+/// Members of one cluster whose lookups are read.
+const MAX_LOOKUPS: usize = 1000;
 
 /// Clusters the goroutines that wait, and scores each cluster.
 pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
@@ -114,12 +100,22 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
         groups.entry((goroutine.state(), frames, created_by)).or_default().push(i);
     }
     let holders = holders(session, &wanted, watch)?;
-    let mut code = Code::of(session)?;
-    let mut leaks = Leaks { goroutines, holders, clusters: Vec::new() };
+    let mut code = Sites::new(session, Code::of(session)?);
+    let mut readers = Lookups::new(session);
+    let (lookups, lookups_cut) = (FxHashMap::default(), false);
+    let mut leaks = Leaks { goroutines, holders, clusters: Vec::new(), lookups, lookups_cut };
     let mut clusters = Vec::new();
     for ((state, frames, created_by), members) in groups {
         let Some(first) = members.first().and_then(|&i| leaks.goroutines.all.get(i)) else { continue };
-        let sites = sites(session, &mut code, first);
+        let sites = code.of(first);
+        if let Some(site) = sites.first() {
+            leaks.lookups_cut |= members.len() > MAX_LOOKUPS;
+            for goroutine in members.iter().take(MAX_LOOKUPS).filter_map(|&i| leaks.goroutines.all.get(i)) {
+                if let Some(lookup) = readers.of(&mut code, goroutine, site, watch)? {
+                    leaks.lookups.insert(goroutine.goid, lookup);
+                }
+            }
+        }
         let for_signals = || leaks.held_by(first).iter().any(|holder| holder.map.starts_with("os/signal."));
         let idle = idle_pattern(first).or_else(|| for_signals().then_some("waits for signals"));
         let terms = terms(&leaks, &members, &sites, idle);
@@ -152,10 +148,21 @@ fn terms(leaks: &Leaks, members: &[usize], sites: &[Site], idle: Option<&'static
         10.. => add("cluster_of_10", 5),
         _ => {}
     }
-    match sites.iter().map(|site| site.same_function).max() {
-        Some(true) => add("map_site_in_same_function", 8),
-        Some(false) => add("map_site_in_caller", 3),
+    match sites.first().map(|site| site.link) {
+        Some(Link::Flow) => add("map_site_flow", 15),
+        Some(Link::SameFunction) => add("map_site_in_same_function", 8),
+        Some(Link::Caller) => add("map_site_in_caller", 3),
         None => {}
+    }
+    let lookups = || goroutines().filter_map(|g| leaks.lookups.get(&g.goid));
+    let near = |inferred| lookups().any(|lookup| lookup.inferred == inferred && !lookup.near.is_empty());
+    if near(false) {
+        add("near_miss", 25);
+    } else if near(true) {
+        add("near_miss_of_inferred_key", 12);
+    }
+    if lookups().any(|lookup| lookup.verdict == Some(Verdict::Zero)) {
+        add("value_zero_while_present", 10);
     }
     let held: Vec<&Holder> = goroutines().flat_map(|g| leaks.held_by(g)).collect();
     let has_object = goroutines().any(|g| g.blocked_on.as_ref().is_some_and(|blocked| !blocked.addresses().is_empty()));
@@ -203,63 +210,4 @@ fn idle_pattern(goroutine: &Goroutine) -> Option<&'static str> {
         return Some("is the runtime's own");
     }
     None
-}
-
-/// Whether this runtime function is a map operation that takes the map type as its first argument.
-fn is_map_operation(func: &str) -> bool {
-    let rest = func.strip_prefix("runtime.map").or_else(|| func.strip_prefix("internal/runtime/maps.mapruntime_map"));
-    rest.is_some_and(|rest| rest.starts_with("access") || rest.starts_with("assign") || rest.starts_with("delete"))
-        || ["Load", "Store", "LoadOrStore", "LoadAndDelete", "Delete"]
-            .iter()
-            .any(|method| func.strip_prefix("sync.(*Map).") == Some(method))
-}
-
-/// The last map operation before the wait in each of the first user frames (amd64 only).
-///
-/// A call is recognised by its target: bytes that look like one and lead exactly to the entry of such a function.
-fn sites(session: &Session, code: &mut Code<'_>, goroutine: &Goroutine) -> Vec<Site> {
-    let mut found = Vec::new();
-    if session.types.program().is_arm() {
-        return found;
-    }
-    let frames = goroutine.stack.frames.iter().filter(|frame| {
-        let func = frame.info.func();
-        !["runtime.", "sync.", "internal/"].iter().any(|start| func.starts_with(start))
-    });
-    for (depth, frame) in frames.take(SITE_FRAMES).enumerate() {
-        let len = frame.pc.saturating_sub(frame.info.entry);
-        if len > MAX_FUNCTION {
-            continue;
-        }
-        let Ok(bytes) = session.memory.bytes(frame.info.entry, len as usize) else { continue };
-        for at in memchr::memrchr_iter(0xe8, &bytes) {
-            let Some(target) = relative(&bytes, at + 1, frame.info.entry) else { continue };
-            let Some(info) = code.at(target, false).filter(|info| info.entry == target) else { continue };
-            if !is_map_operation(info.func()) {
-                continue;
-            }
-            let pc = frame.info.entry + at as u64;
-            let line = code.at(pc, false).and_then(|info| info.lines.first().cloned());
-            let map_type = map_type(session, &bytes, at, frame.info.entry);
-            found.push(Site { pc, call: info.func().to_string(), line, map_type, same_function: depth == 0 });
-            break;
-        }
-    }
-    found
-}
-
-/// Where the 32-bit displacement at `at` of code that starts at `entry` leads.
-fn relative(bytes: &[u8], at: usize, entry: u64) -> Option<u64> {
-    let displacement = i32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?);
-    Some(entry.wrapping_add(at as u64 + 4).wrapping_add(displacement as i64 as u64))
-}
-
-/// The map type that the last `LEAQ type(RIP), AX` before the call at `call` loads.
-fn map_type(session: &Session, bytes: &[u8], call: usize, entry: u64) -> Option<Arc<str>> {
-    const LEA_AX: [u8; 3] = [0x48, 0x8d, 0x05];
-    let start = call.saturating_sub(ARGUMENTS);
-    let at = memchr::memmem::rfind(bytes.get(start..call)?, &LEA_AX)?;
-    let descriptor = relative(bytes, start + at + 3, entry)?;
-    let ty = session.types.load(session.types.by_descriptor(descriptor).ok()?).ok()?;
-    matches!(ty.shape, crate::types::Shape::Map(_)).then(|| ty.name.clone())
 }

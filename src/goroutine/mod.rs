@@ -5,9 +5,11 @@ pub mod holders;
 pub mod leaks;
 pub mod locals;
 mod locate;
+pub mod lookup;
 pub mod operand;
 pub mod runtime;
 mod semaphores;
+pub mod sites;
 mod stack;
 mod wait;
 

@@ -310,6 +310,30 @@ fn point(
     }
 }
 
+/// Where a map function that the program calls takes its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operands {
+    /// What it does.
+    pub operation: Operation,
+    /// The argument that holds the map's type descriptor.
+    pub map_type: Option<u8>,
+    /// The argument that holds the map's address.
+    pub map: u8,
+    /// Where the key is.
+    pub key: KeyPlace,
+    /// The method's name, of `sync.Map`.
+    pub method: Option<&'static str>,
+}
+
+/// The arguments of the map function of this name; `None` when it is none.
+pub fn operands(function: &str) -> Option<Operands> {
+    let facts = Facts { access1_wraps: false, trie: trie_method(function).is_some(), mapassign0: true };
+    let Known { operation, variant, map_type, key, .. } = known(function, &facts)?;
+    let is_sync = variant == Variant::Sync;
+    let method = is_sync.then(|| SYNC_METHODS.iter().find(|m| m.1 == operation).map(|m| m.0)).flatten();
+    Some(Operands { operation, map_type, map: if is_sync { 0 } else { 1 }, key, method })
+}
+
 /// What the names alone leave open.
 struct Facts {
     /// `mapaccess1*` call `mapaccess2*` (Go 1.27 and later).

@@ -1,0 +1,279 @@
+//! The key that a goroutine looked up before it waited, as far as its memory survives, set beside the stored keys.
+
+use super::locals::Locals;
+use super::sites::{Left, Site, Sites};
+use super::Goroutine;
+use crate::error::{Quiet, Watch};
+use crate::expression;
+use crate::map::keys::Keys;
+use crate::map::nearby::{NearMisses, Relation};
+use crate::map::GoMap;
+use crate::memory::Memory;
+use crate::session::{MapRef, Session};
+use crate::types::{Kind, TypeId, TypeSource};
+use crate::value::{Arena, Context, GoSyntax, Json, Options, Overlay};
+use crate::{Error, Result};
+use rustc_hash::FxHashMap;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A value as text and as JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub text: String,
+    pub json: Value,
+}
+
+/// A stored key like the one looked up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NearKey {
+    pub key: Shown,
+    pub relation: &'static str,
+    pub detail: String,
+}
+
+/// What a lookup of the key in the map as it is now gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Absent,
+    /// Present; its elem is the zero value.
+    Zero,
+    Present,
+}
+
+/// A lookup before a wait.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lookup {
+    pub map_type: Arc<str>,
+    /// Address of the map's header.
+    pub map: Option<u64>,
+    pub key: Option<Shown>,
+    /// Where the key was found, as the JSON record names it.
+    pub source: Option<&'static str>,
+    /// Whether the key's length is a guess: the one that makes it most like a stored key.
+    pub inferred: bool,
+    /// Why the key is not known.
+    pub lost: Option<String>,
+    pub verdict: Option<Verdict>,
+    /// Best first.
+    pub near: Vec<NearKey>,
+}
+
+/// Near misses kept of one lookup.
+const NEAR: usize = 4;
+/// Lookups whose stored keys are all compared; the rest only say whether the key is there.
+const MAX_SEARCHES: usize = 64;
+/// Stored keys of a map that are tried against every length of a string.
+const MAX_TRIED: u64 = 4096;
+/// Bytes past the longest stored key at which a string may still end.
+const LONGER: u64 = 16;
+/// Longest string whose length is guessed.
+const MAX_GUESSED: u64 = 256;
+
+/// Reads lookups; remembers those that are alike.
+pub struct Lookups<'s> {
+    session: &'s Session,
+    known: FxHashMap<(u64, Vec<u8>), Lookup>,
+    searches: usize,
+}
+
+impl<'s> Lookups<'s> {
+    pub fn new(session: &'s Session) -> Lookups<'s> {
+        Lookups { session, known: FxHashMap::default(), searches: 0 }
+    }
+
+    /// What the goroutine looked up at a site; `None` when the map's type is not known.
+    pub fn of(
+        &mut self,
+        sites: &mut Sites<'_>,
+        goroutine: &Goroutine,
+        site: &Site,
+        watch: &dyn Watch,
+    ) -> Result<Option<Lookup>> {
+        let types = &self.session.types;
+        let Some(name) = &site.map_type else { return Ok(None) };
+        let ty = types.load(self.session.type_named(name)?)?;
+        let target = sites.map(goroutine, site);
+        let map = target.map(|target| self.session.open(target)).transpose().unwrap_or(None);
+        let key_type = match (&map, &ty.shape) {
+            (Some(map), _) => map.key.id,
+            (None, crate::types::Shape::Map(map)) => map.key,
+            _ => TypeId::Basic(Kind::Interface),
+        };
+        let size = types.load(key_type)?.size as usize;
+        let mut lookup = Lookup {
+            map_type: ty.name.clone(),
+            map: target.map(|target| target.address),
+            key: None,
+            source: None,
+            inferred: false,
+            lost: None,
+            verdict: None,
+            near: Vec::new(),
+        };
+        let mut left = sites.key(goroutine, site, size);
+        if !matches!(left, Left::Whole(..)) {
+            if let Some(bytes) = self.by_variable(goroutine, site, key_type) {
+                left = Left::Whole(bytes, super::sites::Source::Dwarf);
+            }
+        }
+        match left {
+            Left::Nothing(why) => {
+                lookup.lost = Some(why.to_string());
+                Ok(Some(lookup))
+            }
+            Left::Whole(bytes, source) => {
+                lookup.source = Some(source.name());
+                self.whole(lookup, target, map.as_ref(), key_type, bytes, watch).map(Some)
+            }
+            Left::Pointer(data, source) => {
+                lookup.source = Some(source.name());
+                self.guessed(lookup, target, map.as_ref(), key_type, data, watch).map(Some)
+            }
+        }
+    }
+
+    fn whole(
+        &mut self,
+        mut lookup: Lookup,
+        target: Option<MapRef>,
+        map: Option<&GoMap<'_>>,
+        key_type: TypeId,
+        bytes: Vec<u8>,
+        watch: &dyn Watch,
+    ) -> Result<Lookup> {
+        lookup.key = self.shown(key_type, &bytes);
+        if lookup.key.is_none() {
+            lookup.lost = Some("what is left of it cannot be read".into());
+        }
+        let Some((map, target)) = map.zip(target) else { return Ok(lookup) };
+        // Equal strings lie in many places, so alike lookups are known by what they show.
+        let alike = lookup.key.as_ref().map_or(bytes.clone(), |key| key.text.clone().into_bytes());
+        if let Some(known) = self.known.get(&(target.address, alike.clone())) {
+            return Ok(Lookup { source: lookup.source, inferred: lookup.inferred, ..known.clone() });
+        }
+        let keys = Keys::new(&*self.session.memory, &self.session.types);
+        match map.look_up(&self.session.hasher(map), &keys, &bytes, watch) {
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => lookup.lost = Some(error.to_string()),
+            Ok(found) => {
+                lookup.verdict = Some(match found.found {
+                    None => Verdict::Absent,
+                    Some(found) => {
+                        let elem = self.session.memory.bytes(found.elem_address, map.elem.size as usize);
+                        let zero = elem.is_ok_and(|elem| elem.iter().all(|&byte| byte == 0));
+                        if zero { Verdict::Zero } else { Verdict::Present }
+                    }
+                });
+            }
+        }
+        if lookup.verdict == Some(Verdict::Absent) && self.searches < MAX_SEARCHES {
+            self.searches += 1;
+            let mut near = NearMisses::new(&keys, map.key.id, &bytes, NEAR)?;
+            map.each(watch, &mut |entry| {
+                if let Ok(stored) = entry.key {
+                    near.offer(stored, entry.key_address);
+                }
+                Ok(true)
+            })?;
+            lookup.near = near.finish().near.into_iter().filter_map(|near| self.near(map, near)).collect();
+        }
+        self.known.insert((target.address, alike), lookup.clone());
+        Ok(lookup)
+    }
+
+    fn near(&self, map: &GoMap<'_>, near: crate::map::nearby::Near) -> Option<NearKey> {
+        let key = self.shown(map.key.id, &near.key)?;
+        Some(NearKey { key, relation: near.relation.name(), detail: near.detail })
+    }
+
+    /// A string whose length is lost: that length which makes it equal to a stored key but for what is easily overlooked.
+    fn guessed(
+        &mut self,
+        mut lookup: Lookup,
+        target: Option<MapRef>,
+        map: Option<&GoMap<'_>>,
+        key_type: TypeId,
+        data: u64,
+        watch: &dyn Watch,
+    ) -> Result<Lookup> {
+        let memory = &*self.session.memory;
+        lookup.lost = Some("only its pointer is left, and no length makes it like a stored key".into());
+        let Some(map) = map.filter(|map| map.count() <= MAX_TRIED) else { return Ok(lookup) };
+        let mut longest = 0;
+        map.each(watch, &mut |entry| {
+            let len = entry.key.as_ref().ok().and_then(|key| key.get(8..16)?.try_into().ok()).map_or(0, u64::from_le_bytes);
+            longest = longest.max(len.min(MAX_GUESSED));
+            Ok(true)
+        })?;
+        let keys = Keys::new(memory, &self.session.types);
+        let mut best: Option<(u32, Vec<u8>)> = None;
+        for len in 1..=longest + LONGER {
+            let Ok(bytes) = memory.bytes(data, len as usize) else { break };
+            if std::str::from_utf8(&bytes).is_err() {
+                continue;
+            }
+            let key = [data.to_le_bytes(), len.to_le_bytes()].concat();
+            let mut near = NearMisses::new(&keys, key_type, &key, 1)?;
+            map.each(watch, &mut |entry| {
+                if let Ok(stored) = entry.key {
+                    near.offer(stored, entry.key_address);
+                }
+                Ok(true)
+            })?;
+            let found = near.finish();
+            let alike = |relation| {
+                use Relation::*;
+                matches!(relation, Whitespace | Invisible | UnicodeForm | Case | Homoglyph)
+            };
+            // A length that makes it a stored key would have been found there.
+            if let Some(near) = found.near.first().filter(|near| found.equal.is_none() && alike(near.relation)) {
+                if best.as_ref().is_none_or(|(distance, _)| near.distance < *distance) {
+                    best = Some((near.distance, key));
+                }
+            }
+        }
+        match best {
+            None => Ok(lookup),
+            Some((_, key)) => {
+                lookup.lost = None;
+                lookup.inferred = true;
+                self.whole(lookup, target, Some(map), key_type, key, watch)
+            }
+        }
+    }
+
+    /// The key out of the variable that the source names as the key.
+    fn by_variable(&self, goroutine: &Goroutine, site: &Site, key_type: TypeId) -> Option<Vec<u8>> {
+        let (name, line) = (site.key_expr.as_deref()?, site.line.as_ref()?);
+        if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) || name.starts_with(|c: char| c.is_numeric()) {
+            return None;
+        }
+        let locals = Locals::of(self.session, goroutine).ok()?;
+        let frames = goroutine.stack.frames.get(..site.frame)?;
+        let first: usize = frames.iter().map(|frame| frame.info.lines.len()).sum();
+        let lines = &goroutine.stack.frames.get(site.frame)?.info.lines;
+        let number = first + lines.iter().position(|one| one.func == line.func)?;
+        let level = locals.level(number).ok()?;
+        let mut arena = Arena::default();
+        let first = name.split('.').next()?;
+        let local = level.local(first)?.location(&mut arena).ok()?;
+        let memory = Overlay::new(&arena, &*self.session.memory);
+        let look = |asked: &str| Ok((asked == first).then_some(local));
+        let types = &self.session.types;
+        let place = expression::evaluate_with(types, &memory, name, &look).ok()?;
+        let (have, wanted) = (types.load(place.ty).ok()?, types.load(key_type).ok()?);
+        let memory: &dyn Memory = &memory;
+        (have.name == wanted.name).then(|| memory.bytes(place.address, wanted.size as usize).ok())?.map(|b| b.into_owned())
+    }
+
+    fn shown(&self, ty: TypeId, bytes: &[u8]) -> Option<Shown> {
+        let options = Options { string_limit: 200, elements_limit: 50, ..Options::default() };
+        let context = Context::new(&*self.session.memory, &self.session.types, options, &Quiet);
+        let plan = context.plan(ty).ok()?;
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        plan.write(&context, bytes, &mut GoSyntax::new(&mut text, false)).ok()?;
+        plan.write(&context, bytes, &mut Json::new(&mut json)).ok()?;
+        Some(Shown { text: String::from_utf8_lossy(&text).into_owned(), json: serde_json::from_slice(&json).ok()? })
+    }
+}
