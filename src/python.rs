@@ -587,14 +587,7 @@ impl PySession {
 
     /// Shows the variables of a goroutine's frame, or of all its frames.
     #[pyo3(signature = (goid, frame, *, show, to))]
-    fn locals(
-        &self,
-        py: Python<'_>,
-        goid: u64,
-        frame: Option<usize>,
-        show: ShowArgs,
-        to: OutputArgs,
-    ) -> PyResult<()> {
+    fn locals(&self, py: Python<'_>, goid: u64, frame: Option<usize>, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
         let (session, at, show) = (Shared(&self.session), InFrame { goid, frame }, Show::from(show));
         Output::open(to)?.run(py, move |watch, out| answer::locals(session.get(), at, &show, watch, out))
     }

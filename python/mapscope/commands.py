@@ -503,6 +503,11 @@ def _run_goroutine(front, args):
         front.goroutine, front.frame = goid, args.frame
 
 
+def _locals_options(parser):
+    _frame_options(parser)
+    _value_options(parser)
+
+
 def _run_locals(front, args):
     goid, frame = _frame(front, args)
     if goid is None:
@@ -742,7 +747,7 @@ Of a parked goroutine only PC, SP and BP were saved: a variable that was in anot
 examples:
   gomap locals --goroutine 21
   gomap locals --goroutine 21 --frame 3
-  gomap print m --goroutine 21 --frame 3""", _frame_options, _run_locals, takes_map=False),
+  gomap print m --goroutine 21 --frame 3""", _locals_options, _run_locals, takes_map=False),
     Verb("leaks", "Show clusters of stuck goroutines, scored, with the map key behind each where one is found.", """\
 Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect.
 

@@ -155,7 +155,9 @@ fn lookup_json(lookup: &Lookup) -> Value {
     let near: Vec<Value> = lookup
         .near
         .iter()
-        .map(|near| json!({"key": near.key.json, "text": near.key.text, "relation": near.relation, "diff": near.detail}))
+        .map(
+            |near| json!({"key": near.key.json, "text": near.key.text, "relation": near.relation, "diff": near.detail}),
+        )
         .collect();
     let found = lookup.verdict.map(|verdict| verdict != Verdict::Absent);
     let map = lookup.map.map(|address| format!("{address:#x}"));

@@ -636,7 +636,11 @@ fn string<'a>(dwarf: &gimli::Dwarf<Slice<'a>>, value: AttributeValue<Slice<'a>>)
     }
 }
 
-pub(super) fn text<'a>(dwarf: &gimli::Dwarf<Slice<'a>>, entry: &Entry<'a, '_>, at: gimli::DwAt) -> Result<Option<&'a str>> {
+pub(super) fn text<'a>(
+    dwarf: &gimli::Dwarf<Slice<'a>>,
+    entry: &Entry<'a, '_>,
+    at: gimli::DwAt,
+) -> Result<Option<&'a str>> {
     let value = entry.attr_value(at).map_err(corrupt)?;
     Ok(value.and_then(|value| string(dwarf, value)).and_then(|bytes| std::str::from_utf8(bytes).ok()))
 }
@@ -653,7 +657,11 @@ pub(super) fn number(entry: &Entry<'_, '_>, at: gimli::DwAt) -> Result<Option<u6
 }
 
 /// The `.debug_info` offset that a reference attribute names.
-pub(super) fn reference(header: &gimli::UnitHeader<Slice<'_>>, entry: &Entry<'_, '_>, at: gimli::DwAt) -> Result<Option<usize>> {
+pub(super) fn reference(
+    header: &gimli::UnitHeader<Slice<'_>>,
+    entry: &Entry<'_, '_>,
+    at: gimli::DwAt,
+) -> Result<Option<usize>> {
     let start = header.offset().as_debug_info_offset().map_or(0, |offset| offset.0);
     Ok(match entry.attr_value(at).map_err(corrupt)? {
         Some(AttributeValue::UnitRef(offset)) => start.checked_add(offset.0),

@@ -29,6 +29,8 @@ pub struct Holder {
 #[derive(Debug, Default)]
 pub struct Holders {
     pub of: FxHashMap<u64, Vec<Holder>>,
+    /// How each map is reached, by the address of its header.
+    pub paths: FxHashMap<u64, String>,
     /// Maps whose entries were looked through.
     pub maps: u64,
     /// Entries looked through.
@@ -48,6 +50,18 @@ const MAX_HOLDERS: usize = 8;
 
 /// Finds the map entries that hold the objects at `wanted`.
 pub fn holders(session: &Session, wanted: &[u64], watch: &dyn Watch) -> Result<Holders> {
+    match wanted {
+        [] => Ok(Holders::default()),
+        wanted => search(session, wanted, false, watch),
+    }
+}
+
+/// How maps are reached, by the addresses of their headers.
+pub fn paths(session: &Session, watch: &dyn Watch) -> Result<FxHashMap<u64, String>> {
+    Ok(search(session, &[], true, watch)?.paths)
+}
+
+fn search(session: &Session, wanted: &[u64], everything: bool, watch: &dyn Watch) -> Result<Holders> {
     let mut sorted: Vec<u64> = wanted.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
@@ -59,6 +73,7 @@ pub fn holders(session: &Session, wanted: &[u64], watch: &dyn Watch) -> Result<H
         watch,
         exact: sorted.iter().copied().collect(),
         wanted: sorted,
+        everything,
         leads: FxHashMap::default(),
         seen: FxHashSet::default(),
         steps: 0,
@@ -66,7 +81,7 @@ pub fn holders(session: &Session, wanted: &[u64], watch: &dyn Watch) -> Result<H
         deep: false,
         found: Holders::default(),
     };
-    if let (false, Some(dwarf)) = (search.wanted.is_empty(), &session.types.program().dwarf) {
+    if let Some(dwarf) = &session.types.program().dwarf {
         let bias = session.types.program().bias;
         for variable in dwarf.variables() {
             if ["runtime.", "internal/", "type:", "go:"].iter().any(|start| variable.name.starts_with(start)) {
@@ -102,6 +117,8 @@ struct Search<'s> {
     watch: &'s dyn Watch,
     exact: FxHashSet<u64>,
     wanted: Vec<u64>,
+    /// Whether maps are looked for, whatever they can hold.
+    everything: bool,
     /// Whether values of a type can contain or lead to an object that goroutines wait on.
     leads: FxHashMap<TypeId, bool>,
     seen: FxHashSet<(u64, TypeId)>,
@@ -169,7 +186,12 @@ impl Search<'_> {
             },
             Shape::Interface { methods } => self.interface(path, *methods, address, entry, depth),
             Shape::Map(_) => match self.memory.u64(address) {
-                Ok(header) if header != 0 && self.seen.insert((header, ty)) => self.map(path, ty, header, depth),
+                Ok(header) if header != 0 && self.seen.insert((header, ty)) => {
+                    if entry.is_none() {
+                        self.found.paths.insert(header, path.to_string());
+                    }
+                    self.map(path, ty, header, depth)
+                }
                 _ => Ok(()),
             },
         }
@@ -292,6 +314,7 @@ impl Search<'_> {
         let Some((root, _)) = field(trie_type, "root") else { return Ok(()) };
         let any = TypeId::Basic(Kind::Interface);
         self.found.maps += 1;
+        self.found.paths.insert(address, path.to_string());
         let map_type: Arc<str> = "sync.Map".into();
         let mut left = vec![self.memory.u64(address.wrapping_add(m).wrapping_add(root)).unwrap_or(0)];
         while let Some(node) = left.pop() {
@@ -371,6 +394,7 @@ impl Search<'_> {
                 }
                 Shape::Pointer(Some(to)) => left.push(*to),
                 Shape::Slice(elem) | Shape::Array { elem, .. } => left.push(*elem),
+                Shape::Map(_) if self.everything => leads = true,
                 Shape::Map(map) => left.extend([map.key, map.elem]),
                 Shape::Pointer(None) | Shape::Plain | Shape::Func => {}
             }

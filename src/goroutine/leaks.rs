@@ -1,9 +1,9 @@
 //! Clusters of goroutines that are stuck alike, scored; every term of a score is kept.
 
 use super::code::{Code, Line};
+use super::holders::{holders, paths, Holder, Holders};
 use super::lookup::{Lookup, Lookups, Verdict};
 use super::sites::{Link, Site, Sites};
-use super::holders::{holders, Holder, Holders};
 use super::{list, Blocked, Goroutine, Goroutines};
 use crate::error::Watch;
 use crate::layout::goroutine::LEAKED;
@@ -123,9 +123,28 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
         let class = Class::of(score);
         clusters.push(Cluster { state, frames, created_by, members, sites, score, terms, class, idle });
     }
+    name_maps(session, &mut leaks, &mut clusters, watch)?;
     clusters.sort_by_key(|cluster| (std::cmp::Reverse(cluster.score), cluster.members.first().copied()));
     leaks.clusters = clusters;
     Ok(leaks)
+}
+
+/// Names the maps whose address only a frame told.
+fn name_maps(session: &Session, leaks: &mut Leaks, clusters: &mut [Cluster], watch: &dyn Watch) -> Result<()> {
+    let mut searched = false;
+    for cluster in clusters {
+        let Some(site) = cluster.sites.first_mut().filter(|site| site.map.is_none()) else { continue };
+        let looked_up = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)?.goid.into());
+        let addresses = looked_up.filter_map(|goid: u64| leaks.lookups.get(&goid)?.map);
+        let mut addresses: Vec<u64> = addresses.collect();
+        addresses.dedup();
+        let [address] = addresses[..] else { continue };
+        if !leaks.holders.paths.contains_key(&address) && !std::mem::replace(&mut searched, true) {
+            leaks.holders.paths.extend(paths(session, watch)?);
+        }
+        site.map = leaks.holders.paths.get(&address).cloned();
+    }
+    Ok(())
 }
 
 fn is_parking(func: &str) -> bool {

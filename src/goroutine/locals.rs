@@ -90,7 +90,11 @@ impl<'s> Locals<'s> {
             }
             first += frame.info.lines.len();
         }
-        Err(Error::Usage(format!("goroutine {} has frames 0 to {}, not {number}", self.goroutine.goid, first.max(1) - 1)))
+        Err(Error::Usage(format!(
+            "goroutine {} has frames 0 to {}, not {number}",
+            self.goroutine.goid,
+            first.max(1) - 1
+        )))
     }
 
     /// The scope that belongs to line `position` of a frame, and the link-time PC it was read at.
@@ -132,7 +136,8 @@ impl<'s> Locals<'s> {
         declared
             .map(|variable| {
                 let escaped = variable.name.strip_prefix('&').map(str::to_string);
-                let set = variable.role != Role::Local || !variable.fixed || self.may_be_set(&variable.place, frame, pc);
+                let set =
+                    variable.role != Role::Local || !variable.fixed || self.may_be_set(&variable.place, frame, pc);
                 let (place, ty) = match (&escaped, set) {
                     (_, false) => (Place::Lost(Lost::NotSet), variable.ty),
                     (Some(_), true) => self.behind(&variable.place, variable.ty),

@@ -162,7 +162,11 @@ impl<'s> Lookups<'s> {
                     Some(found) => {
                         let elem = self.session.memory.bytes(found.elem_address, map.elem.size as usize);
                         let zero = elem.is_ok_and(|elem| elem.iter().all(|&byte| byte == 0));
-                        if zero { Verdict::Zero } else { Verdict::Present }
+                        if zero {
+                            Verdict::Zero
+                        } else {
+                            Verdict::Present
+                        }
                     }
                 });
             }
@@ -177,6 +181,8 @@ impl<'s> Lookups<'s> {
                 Ok(true)
             })?;
             lookup.near = near.finish().near.into_iter().filter_map(|near| self.near(map, near)).collect();
+            // Many NaN keys are all the same to the reader.
+            lookup.near.dedup();
         }
         self.known.insert((target.address, alike), lookup.clone());
         Ok(lookup)
@@ -202,7 +208,8 @@ impl<'s> Lookups<'s> {
         let Some(map) = map.filter(|map| map.count() <= MAX_TRIED) else { return Ok(lookup) };
         let mut longest = 0;
         map.each(watch, &mut |entry| {
-            let len = entry.key.as_ref().ok().and_then(|key| key.get(8..16)?.try_into().ok()).map_or(0, u64::from_le_bytes);
+            let len =
+                entry.key.as_ref().ok().and_then(|key| key.get(8..16)?.try_into().ok()).map_or(0, u64::from_le_bytes);
             longest = longest.max(len.min(MAX_GUESSED));
             Ok(true)
         })?;
@@ -246,7 +253,9 @@ impl<'s> Lookups<'s> {
     /// The key out of the variable that the source names as the key.
     fn by_variable(&self, goroutine: &Goroutine, site: &Site, key_type: TypeId) -> Option<Vec<u8>> {
         let (name, line) = (site.key_expr.as_deref()?, site.line.as_ref()?);
-        if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) || name.starts_with(|c: char| c.is_numeric()) {
+        if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
+            || name.starts_with(|c: char| c.is_numeric())
+        {
             return None;
         }
         let locals = Locals::of(self.session, goroutine).ok()?;
@@ -264,7 +273,9 @@ impl<'s> Lookups<'s> {
         let place = expression::evaluate_with(types, &memory, name, &look).ok()?;
         let (have, wanted) = (types.load(place.ty).ok()?, types.load(key_type).ok()?);
         let memory: &dyn Memory = &memory;
-        (have.name == wanted.name).then(|| memory.bytes(place.address, wanted.size as usize).ok())?.map(|b| b.into_owned())
+        (have.name == wanted.name)
+            .then(|| memory.bytes(place.address, wanted.size as usize).ok())?
+            .map(|b| b.into_owned())
     }
 
     fn shown(&self, ty: TypeId, bytes: &[u8]) -> Option<Shown> {

@@ -26,8 +26,8 @@ const MAX_CODE: u64 = 1 << 17;
 const MAX_PASSES: usize = 40;
 /// Bytes that a call may write where it was given a slot's address.
 const MAY_WRITE: i64 = 64;
-/// Bytes that `runtime.duffcopy` and `duffzero` write at most (src/runtime/mkduff.go).
-const DUFF: i64 = 1024;
+/// Bytes that an instruction of unknown size is taken to write.
+const UNKNOWN_SIZE: i64 = 1024;
 
 /// A value, by its number.
 pub type Id = u32;
@@ -75,6 +75,8 @@ pub struct Call {
 
 /// A function's calls and values.
 pub struct Values {
+    /// Bytes from SP to the return address, once the frame is made.
+    frame: i64,
     values: Vec<Value>,
     numbers: FxHashMap<Value, Id>,
     meets: FxHashMap<Id, FxHashSet<Id>>,
@@ -94,12 +96,14 @@ impl Values {
         let instructions = decode(memory, entry, size)?;
         let blocks = blocks(entry, &instructions);
         let mut values = Values {
+            frame: frame_size(&instructions),
             values: Vec::new(),
             numbers: FxHashMap::default(),
             meets: FxHashMap::default(),
             calls: BTreeMap::new(),
         };
-        values.settle(code, &instructions, &blocks).then_some(values)
+        let mut callees = Callees { memory, code, known: FxHashMap::default() };
+        values.settle(&mut callees, &instructions, &blocks).then_some(values)
     }
 
     /// What a value is.
@@ -123,21 +127,20 @@ impl Values {
     }
 
     /// Passes over the blocks until nothing changes.
-    fn settle(&mut self, code: &mut Code<'_>, instructions: &[Instruction], blocks: &[Block]) -> bool {
+    fn settle(&mut self, callees: &mut Callees<'_, '_>, instructions: &[Instruction], blocks: &[Block]) -> bool {
         let mut before: Vec<Option<State>> = vec![None; blocks.len()];
         let registers = std::array::from_fn(|register| self.number(Value::Entry(register)));
         if before.is_empty() {
             return false;
         }
         before[0] = Some(State { registers, slots: BTreeMap::new() });
-        let mut duff = FxHashMap::default();
         for _ in 0..MAX_PASSES {
             let mut changed = false;
             for (at, block) in blocks.iter().enumerate() {
                 // What only an indirect jump leads to is entered with nothing known.
                 let Some(mut state) = before[at].clone() else { continue };
                 for instruction in &instructions[block.instructions.clone()] {
-                    self.step(code, instruction, &mut state, &mut duff);
+                    self.step(callees, instruction, &mut state);
                 }
                 for &next in &block.next {
                     changed |= self.meet(&mut before[next], &state, blocks[next].start);
@@ -194,20 +197,12 @@ impl Values {
         old != id || grown
     }
 
-    fn step(
-        &mut self,
-        code: &mut Code<'_>,
-        instruction: &Instruction,
-        state: &mut State,
-        duff: &mut FxHashMap<u64, Callee>,
-    ) {
+    fn step(&mut self, callees: &mut Callees<'_, '_>, instruction: &Instruction, state: &mut State) {
         let ip = instruction.ip();
         if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
             let target = (instruction.flow_control() == FlowControl::Call).then(|| instruction.near_branch_target());
             self.calls.insert(ip, Call { at: ip, target, state: state.clone() });
-            let callee = target.map_or(Callee::Plain, |target| {
-                *duff.entry(target).or_insert_with(|| Callee::of(code.at(target, false).map(|i| i.func().to_string())))
-            });
+            let callee = target.map_or(Callee::Plain, |target| callees.of(target));
             self.call(ip, callee, state);
             return;
         }
@@ -227,7 +222,7 @@ impl Values {
         for memory in info.used_memory().iter().filter(|memory| writes(memory.access())) {
             if let Some(offset) = self.slot(memory.base(), memory.index(), memory.displacement() as i64, state) {
                 let size = memory.memory_size().size() as i64;
-                self.scramble(ip, offset, if size == 0 { DUFF } else { size }, state);
+                self.scramble(ip, offset, if size == 0 { UNKNOWN_SIZE } else { size }, state);
             }
         }
         for used in info.used_registers().iter().filter(|used| writes(used.access())) {
@@ -246,9 +241,9 @@ impl Values {
         match callee {
             // src/runtime/asm_amd64.s: write barriers save every register but R11.
             Callee::WriteBarrier => state.registers[11] = self.number(Value::Result(ip, 11)),
-            Callee::Duff => {
+            Callee::Duff(first, end) => {
                 if let Some(offset) = at(state, RDI, self) {
-                    self.scramble(ip, offset, DUFF, state);
+                    self.scramble(ip, offset + first, end - first, state);
                 }
                 for register in [RSI, RDI] {
                     state.registers[register] = self.number(Value::Result(ip, register));
@@ -291,7 +286,7 @@ impl Values {
                 };
                 self.store(offset, size, value, state);
             }
-            Mnemonic::Movups | Mnemonic::Movdqu | Mnemonic::Movups if to_memory => {
+            Mnemonic::Movups | Mnemonic::Movdqu if to_memory => {
                 let Some(offset) = self.slot_of(instruction, state) else { return true };
                 // X15 is always zero (src/cmd/compile/abi-internal.md).
                 let zero = instruction.op_register(1) == Register::XMM15;
@@ -410,6 +405,8 @@ impl Values {
 
     /// Puts something unknown into `size` bytes of slots.
     fn scramble(&mut self, ip: u64, offset: i64, size: i64, state: &mut State) {
+        // No object of a frame reaches into the arguments above it.
+        let size = if offset < self.frame { size.min(self.frame - offset) } else { size };
         for other in overlapping(&state.slots, offset, size) {
             state.slots.remove(&other);
         }
@@ -442,18 +439,73 @@ enum Callee {
     /// Writes nothing where its arguments point: a lookup.
     Reads,
     WriteBarrier,
-    Duff,
+    /// `runtime.duffcopy` or `duffzero`, entered somewhere in its middle: writes from the first to the second of
+    /// these offsets from DI, and keeps the registers.
+    Duff(i64, i64),
 }
 
-impl Callee {
-    fn of(name: Option<String>) -> Callee {
-        match name.as_deref() {
+/// What the called functions do, found out once each.
+struct Callees<'c, 'a> {
+    memory: &'c dyn Memory,
+    code: &'c mut Code<'a>,
+    known: FxHashMap<u64, Callee>,
+}
+
+impl Callees<'_, '_> {
+    fn of(&mut self, target: u64) -> Callee {
+        if let Some(&known) = self.known.get(&target) {
+            return known;
+        }
+        let info = self.code.at(target, false);
+        let callee = match info.as_deref().map(|info| info.func()) {
             Some(name) if name.starts_with("runtime.gcWriteBarrier") => Callee::WriteBarrier,
-            Some("runtime.duffcopy" | "runtime.duffzero") => Callee::Duff,
+            Some("runtime.duffcopy" | "runtime.duffzero") => self.duff(target),
             Some(name) if name.starts_with("runtime.map") => Callee::Reads,
             _ => Callee::Plain,
+        };
+        self.known.insert(target, callee);
+        callee
+    }
+
+    /// Stores through DI and steps of DI, to the return (src/runtime/mkduff.go, go1.19 to 1.27).
+    fn duff(&self, target: u64) -> Callee {
+        const LONGEST: u64 = 1 << 11;
+        let whole = Callee::Duff(-UNKNOWN_SIZE, UNKNOWN_SIZE);
+        let Some(instructions) = decode(self.memory, target, LONGEST) else { return whole };
+        let (mut at, mut range) = (0i64, None);
+        for instruction in instructions {
+            let is_di = instruction.op_count() == 2
+                && instruction.op_kind(0) == OpKind::Register
+                && instruction.op_register(0) == Register::RDI;
+            match instruction.mnemonic() {
+                Mnemonic::Ret => return range.map_or(whole, |(first, end)| Callee::Duff(first, end)),
+                Mnemonic::Movups if instruction.memory_base() == Register::RDI => {
+                    let offset = at + instruction.memory_displacement64() as i64;
+                    let (first, end) = range.unwrap_or((offset, offset));
+                    range = Some((offset.min(first), end.max(offset + 16)));
+                }
+                Mnemonic::Lea if is_di => at += instruction.memory_displacement64() as i64,
+                Mnemonic::Add if is_di => at += instruction.immediate(1) as i64,
+                _ => {}
+            }
+        }
+        whole
+    }
+}
+
+/// How far the first instructions move SP: pushes, then one sum.
+fn frame_size(instructions: &[Instruction]) -> i64 {
+    let mut size = 0;
+    for instruction in instructions {
+        match instruction.mnemonic() {
+            Mnemonic::Push => size += 8,
+            Mnemonic::Sub if is_stack_pointer(instruction) => return size + instruction.immediate(1) as i64,
+            Mnemonic::Add if is_stack_pointer(instruction) => return size - instruction.immediate(1) as i64,
+            Mnemonic::Ret => break,
+            _ => {}
         }
     }
+    size
 }
 
 fn is_stack_pointer(instruction: &Instruction) -> bool {
@@ -477,7 +529,10 @@ fn blocks(entry: u64, instructions: &[Instruction]) -> Vec<Block> {
     let jump = |instruction: &Instruction| match instruction.flow_control() {
         FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
             // A function whose stack had to grow begins again: that is no loop.
-            by_address.get(&instruction.near_branch_target()).copied().filter(|_| instruction.near_branch_target() != entry)
+            by_address
+                .get(&instruction.near_branch_target())
+                .copied()
+                .filter(|_| instruction.near_branch_target() != entry)
         }
         _ => None,
     };
@@ -552,7 +607,8 @@ impl Analyses {
             return known.clone();
         }
         let modules = session.types.modules();
-        let size = modules.iter().find_map(|module| module.functions.function_at(entry)).map(|function| function.size());
+        let size =
+            modules.iter().find_map(|module| module.functions.function_at(entry)).map(|function| function.size());
         let made = size.and_then(|size| Values::of(&*session.memory, code, entry, size)).map(Arc::new);
         self.known.insert(entry, made.clone());
         made

@@ -123,18 +123,27 @@ impl<'s> Sites<'s> {
         for (depth, (index, frame)) in frames.take(SITE_FRAMES).enumerate() {
             let Some((values, wait)) = self.wait_of(frame) else { continue };
             let operations: Vec<(&Call, String, Operands)> =
-                values.calls.values().take_while(|call| call.at < wait.at).filter_map(|call| self.operation(call)).collect();
+                values.calls.values().filter_map(|call| self.operation(call)).collect();
             let flows = |call: &Call| depth == 0 && flows(&values, &wait, call.at);
             let flowing = operations.iter().rev().find(|(call, _, _)| flows(call));
-            let Some((call, name, at)) = flowing.or_else(|| operations.last()) else { continue };
+            // The condition of a loop may lie behind its body.
+            let before = || operations.iter().rfind(|(call, _, _)| call.at < wait.at).or(operations.first());
+            let Some((call, name, at)) = flowing.or_else(before) else { continue };
             let link = match (depth, flowing.is_some()) {
                 (0, true) => Link::Flow,
                 (0, false) => Link::SameFunction,
                 _ => Link::Caller,
             };
-            let line = self.code.at(call.at, false).and_then(|info| info.lines.first().cloned());
+            let lines = self.code.at(call.at, false);
+            let lines = lines.as_ref().map_or(&[][..], |info| &info.lines);
+            // Methods of sync.Map are inlined: the call that the program's own source has is the outermost of them.
+            let is_sync = |line: &&Line| ["sync.", "internal/sync."].iter().any(|start| line.func.starts_with(start));
+            let line = lines.iter().find(|line| !is_sync(line)).cloned();
+            let inlined =
+                lines.iter().take_while(is_sync).last().and_then(|line| line.func.strip_prefix("sync.(*Map)."));
             let map = self.describe(&values, call.state.registers[ARGUMENTS[at.map as usize]], at.map_type.is_none());
-            let key_expr = line.as_ref().and_then(|line| self.key_expression(line, map.as_deref(), at.method));
+            let key_expr =
+                line.as_ref().and_then(|line| self.key_expression(line, map.as_deref(), inlined.or(at.method)));
             let map_type = self.map_type(&values, call, at).and_then(|ty| self.session.types.load(ty).ok());
             found.push(Site {
                 pc: call.at,
@@ -155,7 +164,8 @@ impl<'s> Sites<'s> {
     pub fn map(&mut self, goroutine: &Goroutine, site: &Site) -> Option<MapRef> {
         let (values, call, at) = self.at(goroutine, site)?;
         let ty = self.map_type(&values, &call, &at)?;
-        let (address, _) = self.resolve(goroutine, site.frame, call.state.registers[ARGUMENTS[at.map as usize]], FUEL)?;
+        let (address, _) =
+            self.resolve(goroutine, site.frame, call.state.registers[ARGUMENTS[at.map as usize]], FUEL)?;
         (address != 0).then_some(MapRef { address, ty })
     }
 
@@ -386,7 +396,9 @@ fn flows(values: &Values, wait: &Call, from: u64) -> bool {
             Value::Load(base, _, _) | Value::Sum(base, _) => left.push(*base),
             Value::Meet(..) => left.extend(values.met(id)),
             // The cases of a select lie on the stack.
-            Value::Slot(offset) => left.extend(wait.state.slots.range(*offset..offset + 256).map(|(_, &(_, held))| held)),
+            Value::Slot(offset) => {
+                left.extend(wait.state.slots.range(*offset..offset + 256).map(|(_, &(_, held))| held))
+            }
             _ => {}
         }
     }
@@ -413,7 +425,8 @@ fn key_in(line: &str, map: Option<&str>, method: Option<&str>) -> Option<String>
             None if line[at..].starts_with("//") => break,
             None if char == open => {
                 let before = &line[..at];
-                let start = before.rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.'))).map_or(0, |i| i + 1);
+                let start =
+                    before.rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.'))).map_or(0, |i| i + 1);
                 let name = &before[start..];
                 let Some(inner) = enclosed(&line[at..]) else { continue };
                 let fits = match method {
@@ -439,12 +452,21 @@ fn key_in(line: &str, map: Option<&str>, method: Option<&str>) -> Option<String>
         }
     }
     let last = |name: &str| name.trim().rsplit('.').next().unwrap_or("").to_string();
-    let named = map.and_then(|map| found.iter().find(|(name, _)| last(name) == last(map)));
+    let owner = |name: &str| {
+        if method.is_some() {
+            last(name.rsplit_once('.').map_or("", |(owner, _)| owner))
+        } else {
+            last(name)
+        }
+    };
+    let named = map.and_then(|map| found.iter().find(|(name, _)| owner(name) == last(map)));
     let only = match found.as_slice() {
         [one] => Some(one),
         _ => None,
     };
-    named.or(only).map(|(_, key)| key.trim().trim_end_matches(',').to_string())
+    // `Store` and the like have more arguments than the key.
+    let key_of = |arguments: &str| split_outside(arguments).map_or(arguments, |(key, _)| key).trim().to_string();
+    named.or(only).map(|(_, key)| if method.is_some() { key_of(key) } else { key.trim().to_string() })
 }
 
 /// What the bracket at the start of `text` encloses.
@@ -506,5 +528,7 @@ mod tests {
     fn keys_of_method_calls() {
         let line = "if s, ok := sessions.Load(user); ok {";
         assert_eq!(key_in(line, Some("main.sessions"), Some("Load")).as_deref(), Some("user"));
+        let line = "sessions.Store(userID(f(a, b)), s)";
+        assert_eq!(key_in(line, None, Some("Store")).as_deref(), Some("userID(f(a, b))"));
     }
 }

@@ -1,0 +1,122 @@
+"""The key that each stuck goroutine looked up, out of its frames, against what the program printed."""
+
+import json
+
+import build
+import pytest
+from conftest import cli
+from test_goroutines import CASES, VERSIONS
+
+#: Go type of the map, its package path, the relation of the nearest stored key, by case.
+FACTS = {
+    "trailing-space": ("map[string]chan string", "main.reg.m", "whitespace"),
+    "unicode-form": ("map[string]chan int", "main.subs", "unicode-form"),
+    "dynamic-type": ("map[interface {}]chan struct {}", "main.done", "dynamic-type"),
+    "pointer-key": ("map[*main.ident]chan int", "main.answers", "pointee"),
+    "nan-key": ("map[float64]chan int", "main.byScore", "nan"),
+    "struct-key": ("map[main.gateKey]chan int", "main.gates", "struct-field"),
+    "explicit-zero": ("map[string]int", "main.limits.quota", None),
+    "typed-key": ("sync.Map", "main.sessions", None),
+    "keyed-mutex": (None, None, None),
+}
+#: The stored key that each of these should have met.
+STORED = {"unicode-form": "caf\u00e9", "dynamic-type": {"$type": "int", "$value": 7}}
+#: Cases whose goroutines wait behind a lookup of their own, so that its key must be known.
+KNOWN = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "struct-key", "explicit-zero")
+
+
+def asked(value):
+    """A key as the sample prints what was looked up."""
+    if isinstance(value, dict) and "$elem" in value:
+        return "{%(shard)d %(n)d}" % value["$elem"]
+    if isinstance(value, dict) and "$type" in value:
+        return "%s(%s)" % (value["$type"], value["$value"])
+    if isinstance(value, dict) and "zone" in value:
+        return value["name"] + "/" + value["zone"]["$elem"]
+    return value
+
+
+def check(case, waits, answer, has_names=True, optimised=True):
+    goroutines = {g["goid"]: g for g in answer["goroutines"]}
+    clusters = {c["id"]: c for c in answer["clusters"]}
+    map_type, path, relation = FACTS[case]
+    for wait in waits:
+        found = goroutines[wait["goid"]]
+        cluster = clusters[found["cluster"]]
+        lookup = found["lookup"]
+        if case == "trailing-space" and wait["kind"] == "chan" or case == "keyed-mutex":
+            # The lookup was in a function that has returned; the stored key is known by what is waited on.
+            assert lookup is None
+            continue
+        site = cluster["sites"][0]
+        assert site["map_type"] == map_type or case == "typed-key" and not has_names
+        if has_names:
+            assert site["map"] == {"expr": path}
+        if case in KNOWN:
+            assert lookup["key"], (case, lookup)
+            assert asked(lookup["key"]["value"]) == wait["asked"]
+            assert lookup["found"] is (case == "explicit-zero")
+            assert lookup["zero"] is (case == "explicit-zero")
+        elif lookup and lookup["key"] is not None:
+            assert lookup["key"]["text"] in ("NaN", 'main.userID("%s")' % wait.get("asked"))
+        elif lookup:
+            assert lookup["lost"] and optimised
+        if relation and lookup["key"]:
+            assert lookup["near"][0]["relation"] == relation
+            points = {term["id"]: term["points"] for term in found["score"]["terms"]}
+            assert points["near_miss"] == 25
+        if case in STORED:
+            assert lookup["near"][0]["key"] == STORED[case]
+        if case == "trailing-space":
+            assert lookup["near"][0]["key"] == wait["asked"] + " "
+        if wait["kind"] == "nil_chan":
+            assert (site["link"], cluster["class"]) == ("flow", "likely_key_mismatch")
+
+
+def leaks(*target):
+    done = cli(*target, "leaks", "--json")
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_lookups_of_a_core(version, case):
+    dump = build.dump("leaks", version, args=(case,))
+    check(case, build.read_truth(dump.truth)[0]["waits"], leaks("--core", dump.exe, dump.core))
+
+
+@pytest.mark.parametrize("version", ("1.21.13", "1.23.9", "1.27.3"))
+@pytest.mark.parametrize("case", CASES)
+def test_lookups_of_a_stripped_program(version, case):
+    dump = build.dump("leaks", version, "stripped", args=(case,))
+    check(case, build.read_truth(dump.truth)[0]["waits"], leaks("--core", dump.exe, dump.core), has_names=False)
+
+
+@pytest.mark.parametrize("case", ("trailing-space", "explicit-zero", "typed-key"))
+def test_lookups_of_an_unoptimised_program(case):
+    dump = build.dump("leaks", "1.24.11", "noopt", args=(case,))
+    check(case, build.read_truth(dump.truth)[0]["waits"], leaks("--core", dump.exe, dump.core), optimised=False)
+
+
+@pytest.mark.parametrize("version, case", [("1.23.9", "trailing-space"), ("1.27.3", "struct-key")])
+def test_lookups_of_a_process(version, case):
+    with build.live(build.build("leaks", version), args=(case,)) as live:
+        check(case, live.truth[0]["waits"], leaks("--pid", live.pid))
+
+
+def test_the_source_names_the_key():
+    wanted = {"trailing-space": "id", "unicode-form": "topic", "dynamic-type": "k", "explicit-zero": "user",
+              "typed-key": "userID(user)", "nan-key": "math.NaN()"}
+    for case, key in wanted.items():
+        dump = build.dump("leaks", "1.27.3", args=(case,))
+        expressions = {s["key_expr"] for c in leaks("--core", dump.exe, dump.core)["clusters"] for s in c["sites"]}
+        assert key in expressions, case
+
+
+def test_explain_names_key_and_near_miss():
+    dump = build.dump("leaks", "1.27.3", args=("trailing-space",))
+    wait = next(w for w in build.read_truth(dump.truth)[0]["waits"] if w["kind"] == "nil_chan")
+    said = cli("--core", dump.exe, dump.core, "explain", wait["goid"]).stdout
+    assert f'Looked up "{wait["asked"]}", which is absent; stored is "{wait["asked"]} " (whitespace' in said
+    assert "of main.reg.m (map[string]chan string) with key id" in said
