@@ -4,6 +4,7 @@ import json
 
 import build
 import pytest
+import unpack
 from conftest import cli
 from test_goroutines import CASES, VERSIONS
 
@@ -103,6 +104,23 @@ def test_lookups_of_an_unoptimised_program(case):
 def test_lookups_of_a_process(version, case):
     with build.live(build.build("leaks", version), args=(case,)) as live:
         check(case, live.truth[0]["waits"], leaks("--pid", live.pid))
+
+
+def test_a_length_that_was_only_in_a_register_is_inferred():
+    # Of the key only the data pointer was spilled (core-samples/demo: worker, waitReply).
+    dump = unpack.unpack("swiss-1.27.3")
+    goroutines = leaks("--core", dump.exe, dump.core)["goroutines"]
+    waiting = [g for g in goroutines if g["lookup"] and g["lookup"]["map"]["type"] == "map[string]chan string"]
+    keys = {g["lookup"]["key"]["value"]: g for g in waiting}
+    assert sorted(keys) == ["customer-%d" % i for i in range(7)]
+    for key, goroutine in keys.items():
+        assert goroutine["lookup"]["key"]["length"] == "inferred"
+        # One key was stored with a space behind it: its waiter got a nil channel, the others what was stored for them.
+        assert goroutine["lookup"]["found"] is (key != "customer-3")
+        held = [holder["key"] for holder in goroutine["blocked_on"]["held_by"]]
+        assert held == ([] if key == "customer-3" else [json.dumps(key)])
+    near = keys["customer-3"]["lookup"]["near"][0]
+    assert (near["key"], near["relation"]) == ("customer-3 ", "whitespace")
 
 
 def test_the_source_names_the_key():

@@ -174,7 +174,10 @@ fn terms(leaks: &Leaks, members: &[usize], sites: &[Site], idle: Option<&'static
         None => {}
     }
     let lookups = || goroutines().filter_map(|g| leaks.lookups.get(&g.goid));
-    let near = |inferred| lookups().any(|lookup| lookup.inferred == inferred && !lookup.near.is_empty());
+    // Keys that are only alike say something where a lookup is known to have missed.
+    let missed = goroutines().any(|g| matches!(g.blocked_on, Some(Blocked::NilChan)));
+    let counts = |lookup: &Lookup| lookup.near.iter().any(|near| near.confusable || missed);
+    let near = |inferred| lookups().any(|lookup| lookup.inferred == inferred && counts(lookup));
     if near(false) {
         add("near_miss", 25);
     } else if near(true) {

@@ -1,8 +1,8 @@
 //! The key that a goroutine looked up before it waited, as far as its memory survives, set beside the stored keys.
 
 use super::locals::Locals;
-use super::sites::{Left, Site, Sites};
-use super::Goroutine;
+use super::sites::{Left, Link, Site, Sites, Source};
+use super::{Blocked, Goroutine};
 use crate::error::{Quiet, Watch};
 use crate::expression;
 use crate::map::keys::Keys;
@@ -30,6 +30,8 @@ pub struct NearKey {
     pub key: Shown,
     pub relation: &'static str,
     pub detail: String,
+    /// Whether people take the two for equal; else they are only alike.
+    pub confusable: bool,
 }
 
 /// What a lookup of the key in the map as it is now gives.
@@ -59,6 +61,8 @@ pub struct Lookup {
     pub near: Vec<NearKey>,
 }
 
+/// Keys nearer than this are taken for equal: white space, case, Unicode form, encoding, pointee, type.
+const CONFUSABLE: u32 = 170;
 /// Near misses kept of one lookup.
 const NEAR: usize = 4;
 /// Lookups whose stored keys are all compared; the rest only say whether the key is there.
@@ -114,7 +118,7 @@ impl<'s> Lookups<'s> {
         let mut left = sites.key(goroutine, site, size);
         if !matches!(left, Left::Whole(..)) {
             if let Some(bytes) = self.by_variable(goroutine, site, key_type) {
-                left = Left::Whole(bytes, super::sites::Source::Dwarf);
+                left = Left::Whole(bytes, Source::Dwarf);
             }
         }
         match left {
@@ -128,7 +132,17 @@ impl<'s> Lookups<'s> {
             }
             Left::Pointer(data, source) => {
                 lookup.source = Some(source.name());
-                self.guessed(lookup, target, map.as_ref(), key_type, data, watch).map(Some)
+                let missed = site.link == Link::Flow && matches!(goroutine.blocked_on, Some(Blocked::NilChan));
+                let guess = match &map {
+                    Some(map) if map.count() <= MAX_TRIED => self.guess(map, data, missed, watch)?,
+                    _ => None,
+                };
+                let Some(key) = guess else {
+                    lookup.lost = Some("only its pointer is left, and no length makes it like a stored key".into());
+                    return Ok(Some(lookup));
+                };
+                lookup.inferred = true;
+                self.whole(lookup, target, map.as_ref(), key_type, key, watch).map(Some)
             }
         }
     }
@@ -190,38 +204,33 @@ impl<'s> Lookups<'s> {
 
     fn near(&self, map: &GoMap<'_>, near: crate::map::nearby::Near) -> Option<NearKey> {
         let key = self.shown(map.key.id, &near.key)?;
-        Some(NearKey { key, relation: near.relation.name(), detail: near.detail })
+        let confusable = near.distance < CONFUSABLE;
+        Some(NearKey { key, relation: near.relation.name(), detail: near.detail, confusable })
     }
 
-    /// A string whose length is lost: that length which makes it equal to a stored key but for what is easily overlooked.
-    fn guessed(
-        &mut self,
-        mut lookup: Lookup,
-        target: Option<MapRef>,
-        map: Option<&GoMap<'_>>,
-        key_type: TypeId,
-        data: u64,
-        watch: &dyn Watch,
-    ) -> Result<Lookup> {
+    /// A string key whose length is lost: of a length that makes it a stored key, unless the lookup is known to have
+    /// missed; else of that which makes it equal to one but for what is easily overlooked.
+    fn guess(&self, map: &GoMap<'_>, data: u64, missed: bool, watch: &dyn Watch) -> Result<Option<Vec<u8>>> {
         let memory = &*self.session.memory;
-        lookup.lost = Some("only its pointer is left, and no length makes it like a stored key".into());
-        let Some(map) = map.filter(|map| map.count() <= MAX_TRIED) else { return Ok(lookup) };
         let mut longest = 0;
         map.each(watch, &mut |entry| {
-            let len =
-                entry.key.as_ref().ok().and_then(|key| key.get(8..16)?.try_into().ok()).map_or(0, u64::from_le_bytes);
-            longest = longest.max(len.min(MAX_GUESSED));
+            let len = entry.key.as_ref().ok().and_then(|key| key.get(8..16)?.try_into().ok());
+            longest = longest.max(len.map_or(0, u64::from_le_bytes).min(MAX_GUESSED));
             Ok(true)
         })?;
         let keys = Keys::new(memory, &self.session.types);
-        let mut best: Option<(u32, Vec<u8>)> = None;
+        let (mut equal, mut best): (Option<Vec<u8>>, Option<(u32, Vec<u8>)>) = (None, None);
         for len in 1..=longest + LONGER {
             let Ok(bytes) = memory.bytes(data, len as usize) else { break };
+            // What follows a string in its heap object is zeros.
+            if bytes.contains(&0) {
+                break;
+            }
             if std::str::from_utf8(&bytes).is_err() {
                 continue;
             }
             let key = [data.to_le_bytes(), len.to_le_bytes()].concat();
-            let mut near = NearMisses::new(&keys, key_type, &key, 1)?;
+            let mut near = NearMisses::new(&keys, map.key.id, &key, 1)?;
             map.each(watch, &mut |entry| {
                 if let Ok(stored) = entry.key {
                     near.offer(stored, entry.key_address);
@@ -231,23 +240,17 @@ impl<'s> Lookups<'s> {
             let found = near.finish();
             let alike = |relation| {
                 use Relation::*;
-                matches!(relation, Whitespace | Invisible | UnicodeForm | Case | Homoglyph)
+                matches!(relation, Whitespace | Invisible | UnicodeForm | Case | Homoglyph | Encoding)
             };
-            // A length that makes it a stored key would have been found there.
-            if let Some(near) = found.near.first().filter(|near| found.equal.is_none() && alike(near.relation)) {
-                if best.as_ref().is_none_or(|(distance, _)| near.distance < *distance) {
-                    best = Some((near.distance, key));
+            match found.near.first() {
+                _ if found.equal.is_some() => equal = Some(key),
+                Some(near) if alike(near.relation) && best.as_ref().is_none_or(|(best, _)| near.distance < *best) => {
+                    best = Some((near.distance, key))
                 }
+                _ => {}
             }
         }
-        match best {
-            None => Ok(lookup),
-            Some((_, key)) => {
-                lookup.lost = None;
-                lookup.inferred = true;
-                self.whole(lookup, target, Some(map), key_type, key, watch)
-            }
-        }
+        Ok(equal.filter(|_| !missed).or(best.map(|(_, key)| key)))
     }
 
     /// The key out of the variable that the source names as the key.
