@@ -128,3 +128,13 @@ def test_mistakes_are_told():
     stripped = build.dump("leaks", "1.27.3", "stripped", args=("nan-key",))
     done = cli("--core", stripped.exe, stripped.core, "locals", "--goroutine", MAIN)
     assert done.returncode == 2 and "no DWARF" in done.stderr
+
+
+def test_every_verb_with_a_map_takes_variables(tmp_path):
+    dump = build.dump("locals", "1.27.3", "noopt")
+    target, frame = ("--core", dump.exe, dump.core), ("--goroutine", MAIN, "--frame", 2)
+    before = tmp_path / "before.jsonl"
+    for words in [("stats", "argument"), ("buckets", "argument"), ("check", "argument"), ("why", "argument", '"x"'),
+                  ("export", "argument", tmp_path / "all.json"), ("snapshot", "argument", before)]:
+        ask(target, *words, *frame)
+    assert ask(target, "diff", before, "argument", *frame)["counts"]["kept"] == 1

@@ -420,6 +420,7 @@ def _evidence_options(parser):
     parser.add_argument("--map", metavar="MAP", help="the map of the target to draw (default: the one behind most waits)")
     parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, if MAP is an address")
     parser.add_argument("--key", metavar="KEY", help="the key that was looked up in MAP, as a Go literal")
+    _frame_options(parser)
 
 
 def _run_evidence(front, args):
@@ -573,7 +574,8 @@ def _watch_options(parser):
 
 def _run_watch(front, args):
     front.keep_running()
-    found = find_map(front, args) if args.map is not None else None
+    # Its --goroutine says who is watched, not whose variables MAP may use: the program runs.
+    found = find_map(front, argparse.Namespace(map=args.map, type=args.type)) if args.map is not None else None
     what = dict(
         map=found, name=args.map or "", operations=args.op, key=unquote(args.key), goroutine=args.goroutine,
         type_name=None if args.map is not None else unquote(args.type), func=unquote(args.func), misses=args.misses,
@@ -613,6 +615,7 @@ def _run_snapshot(front, args):
 def _diff_options(parser):
     parser.add_argument("a", metavar="A", help="a snapshot's file, or an expression that yields a map")
     parser.add_argument("b", metavar="B", help="likewise, later")
+    _frame_options(parser)
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N entries of each sort; 0 is all (default: set gomap limit)")
 
 
@@ -622,7 +625,8 @@ def _run_diff(front, args):
         if os.path.exists(name):
             return name, None
         try:
-            return text, find_map(front, argparse.Namespace(map=text, type=None))
+            frame = dict(goroutine=args.goroutine, frame=args.frame)
+            return text, find_map(front, argparse.Namespace(map=text, type=None, **frame))
         except Error as error:
             raise Error("%s is neither a file nor a map: %s" % (text, error)) from None
 
