@@ -1,6 +1,7 @@
 """Variables of a goroutine's frames against what the program printed of its own maps and arguments."""
 
 import json
+import re
 
 import build
 import pytest
@@ -111,6 +112,24 @@ def test_what_lies_in_a_register_of_a_parked_goroutine_is_lost():
     assert all((v["lost"] is None) == (v["value"] is not None or v["address"] is not None) for v in park["variables"])
     channels = [v for f in frames for v in f["variables"] if v["type"].startswith("chan ") and v["lost"] is None]
     assert all(v["value"] is None for v in channels), "the channel that it got is nil"
+
+
+@pytest.mark.parametrize("version", ["1.21.13", "1.27.3"])
+def test_a_running_goroutine_has_its_registers(version):
+    dump = build.dump("spinning", version, kind="gcore")
+    target = ("--core", dump.exe, dump.core)
+    [running] = ask(target, "goroutines", "--func", "^main.spin$")["goroutines"]
+    assert running["status"] == "running"
+    frames = ask(target, "locals", "--goroutine", running["goid"])["frames"]
+    here = {v["name"]: v for v in frames[0]["variables"]}
+    assert (here["step"]["value"], here["rounds"]["value"]) == (7, 1 << 60)
+    assert here["round"]["address"] is None, "it is in a register"
+    told = int(re.search(r"\$1 = (\d+)", gdb(dump.exe, dump.core, commands=["print 'main.Sum'"]).stdout)[1])
+    # At some instructions the compiler says of none where it is; and the two steps of a round may be apart.
+    said = here["round"]["value"]
+    assert here["round"]["lost"] == "optimised out here" if said is None else abs(told - 7 * said) <= 7
+    # Of its caller, nothing but the stack is known.
+    assert all(v["address"] or v["lost"] for frame in frames[1:] for v in frame["variables"])
 
 
 def test_mistakes_are_told():

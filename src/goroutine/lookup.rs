@@ -65,8 +65,8 @@ pub struct Lookup {
 const CONFUSABLE: u32 = 170;
 /// Near misses kept of one lookup.
 const NEAR: usize = 4;
-/// Lookups whose stored keys are all compared; the rest only say whether the key is there.
-const MAX_SEARCHES: usize = 64;
+/// Stored keys compared in all, after which no further search begins: many goroutines mostly make the same mistake.
+const MAX_COMPARED: u64 = 1 << 22;
 /// Stored keys of a map that are tried against every length of a string.
 const MAX_TRIED: u64 = 4096;
 /// Bytes past the longest stored key at which a string may still end.
@@ -78,12 +78,13 @@ const MAX_GUESSED: u64 = 256;
 pub struct Lookups<'s> {
     session: &'s Session,
     known: FxHashMap<(u64, Vec<u8>), Lookup>,
-    searches: usize,
+    /// Stored keys compared so far.
+    compared: u64,
 }
 
 impl<'s> Lookups<'s> {
     pub fn new(session: &'s Session) -> Lookups<'s> {
-        Lookups { session, known: FxHashMap::default(), searches: 0 }
+        Lookups { session, known: FxHashMap::default(), compared: 0 }
     }
 
     /// What the goroutine looked up at a site; `None` when the map's type is not known.
@@ -134,7 +135,9 @@ impl<'s> Lookups<'s> {
                 lookup.source = Some(source.name());
                 let missed = site.link == Link::Flow && matches!(goroutine.blocked_on, Some(Blocked::NilChan));
                 let guess = match &map {
-                    Some(map) if map.count() <= MAX_TRIED => self.guess(map, data, missed, watch)?,
+                    Some(map) if map.count() <= MAX_TRIED && self.compared < MAX_COMPARED => {
+                        self.guess(map, data, missed, watch)?
+                    }
                     _ => None,
                 };
                 let Some(key) = guess else {
@@ -185,8 +188,8 @@ impl<'s> Lookups<'s> {
                 });
             }
         }
-        if lookup.verdict == Some(Verdict::Absent) && self.searches < MAX_SEARCHES {
-            self.searches += 1;
+        if lookup.verdict == Some(Verdict::Absent) && self.compared < MAX_COMPARED {
+            self.compared += map.count();
             let mut near = NearMisses::new(&keys, map.key.id, &bytes, NEAR)?;
             map.each(watch, &mut |entry| {
                 if let Ok(stored) = entry.key {
@@ -210,7 +213,7 @@ impl<'s> Lookups<'s> {
 
     /// A string key whose length is lost: of a length that makes it a stored key, unless the lookup is known to have
     /// missed; else of that which makes it equal to one but for what is easily overlooked.
-    fn guess(&self, map: &GoMap<'_>, data: u64, missed: bool, watch: &dyn Watch) -> Result<Option<Vec<u8>>> {
+    fn guess(&mut self, map: &GoMap<'_>, data: u64, missed: bool, watch: &dyn Watch) -> Result<Option<Vec<u8>>> {
         let memory = &*self.session.memory;
         let mut longest = 0;
         map.each(watch, &mut |entry| {
@@ -230,6 +233,7 @@ impl<'s> Lookups<'s> {
                 continue;
             }
             let key = [data.to_le_bytes(), len.to_le_bytes()].concat();
+            self.compared += map.count();
             let mut near = NearMisses::new(&keys, map.key.id, &key, 1)?;
             map.each(watch, &mut |entry| {
                 if let Ok(stored) = entry.key {
