@@ -62,6 +62,11 @@ with open("counts", "w") as counts:
         gdb.execute("gomap print %s --type '%s' --json --limit 0 -o map%d" % (m["address"], m["type"], number))
         word = int.from_bytes(gdb.selected_inferior().read_memory(int(m["address"], 16), 8).tobytes(), "little")
         counts.write("%d %d\\n" % (number, word))
+# The same map with its pointers followed: each entry leads into the program's whole graph.
+m = next(iter(types.values()))
+gdb.execute("set gomap depth 3")
+gdb.execute("set gomap follow-limit 20")
+gdb.execute("gomap print %s --type '%s' --json --limit 0 -o deep" % (m["address"], m["type"]))
 """
 
 PROGRAMS = {
@@ -102,3 +107,7 @@ def test_maps_of_a_real_program_in_the_middle_of_its_work(program, version, tmp_
         assert answer["shown"] == len(answer["entries"]) == answer["map"]["count"] == int(count) > 0
         keys = [json.dumps(entry["key"], sort_keys=True) for entry in answer["entries"]]
         assert len(set(keys)) == len(keys) and "$unreadable" not in "".join(keys)
+    # Without the bound some of these answers have more than 10^10 bytes.
+    deep = tmp_path / "deep"
+    assert deep.stat().st_size < 2e8
+    assert len(json.loads(deep.read_text())["entries"]) == int(counts[0][1])
