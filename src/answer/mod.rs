@@ -12,6 +12,7 @@ mod list;
 mod locals;
 mod ordered;
 mod print;
+mod process;
 mod snapshot;
 mod stats;
 mod target;
