@@ -6,8 +6,9 @@
 use mapscope::probe::launch::Held;
 use mapscope::probe::uprobe::{Polled, Settings, Totals, UprobeSession};
 use mapscope::probe::{
-    capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, KeyFilter, Operation, ProbePlan,
+    capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, Operation, ProbePlan, TypeFilter,
 };
+use mapscope::value::{Demand, TextLength};
 use object::{Object, ObjectSymbol};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -329,16 +330,20 @@ fn the_kernel_filters_by_map_goroutine_and_key() {
     let (version, goid_offset) = ("1.27.3", 152);
     let path = sample("ops", version, "default");
     let plan = plan_of(&path, version);
-    let cases: [(&str, Option<KeyFilter>, &str); 5] = [
-        ("main.Worlds[3].Int64", None, ""),
-        ("main.Worlds[1].Int32", Some(KeyFilter::Bytes((-5i32).to_le_bytes().to_vec())), "-5"),
-        ("main.Worlds[2].Int64", Some(KeyFilter::Bytes((0i64).to_le_bytes().to_vec())), "0"),
-        ("main.Worlds[1].String", Some(KeyFilter::String(b"kkkkkkkkk".to_vec())), "\"kkkkkkkkk\""),
-        ("main.Worlds[4].Byte", Some(KeyFilter::Bytes(vec![7])), "7"),
+    let number = |size, value| vec![Demand::Number { offset: 0, size, ranges: vec![(value, value)] }];
+    let nine = TextLength { shortest: 9, longest: 9 };
+    let text = Demand::Text { offset: 0, length: nine, start: b"kkkkkkkkk".to_vec() };
+    let cases: [(&str, Vec<Demand>, &str); 5] = [
+        ("main.Worlds[3].Int64", Vec::new(), ""),
+        ("main.Worlds[1].Int32", number(4, -5i32 as u32 as u64), "-5"),
+        ("main.Worlds[2].Int64", number(8, 0), "0"),
+        ("main.Worlds[1].String", vec![text], "\"kkkkkkkkk\""),
+        ("main.Worlds[4].Byte", number(1, 7), "7"),
     ];
     for (name, key, text) in cases {
         let mut target = Target::start(&path, 50_000);
-        let filters = Filters { map: Some(target.map_named(name)), key, ..Filters::default() };
+        let keyed = !key.is_empty();
+        let filters = Filters { map: Some(target.map_named(name)), key, keyed, ..Filters::default() };
         let mut hits = Vec::new();
         let (output, totals) = watch(&mut target, &plan, &settings(goid_offset, filters), &mut |hit, _| hits.push(hit));
         target.ends_normally();
@@ -359,6 +364,54 @@ fn the_kernel_filters_by_map_goroutine_and_key() {
             let own = own_counts(&output, false);
             assert_eq!(own.iter().filter(|((_, g, ..), _)| *g == goroutine).map(|(_, n)| n).sum::<u64>(), seen);
         }
+    }
+}
+
+#[test]
+fn the_kernel_filters_by_type_and_by_the_keys_of_a_type() {
+    let _alone = alone();
+    if !possible() {
+        return;
+    }
+    let (version, goid_offset) = ("1.24.11", 160);
+    let path = sample("ops", version, "default");
+    let plan = plan_of(&path, version);
+    let field_of = |map: &str| map.rsplit('.').next().unwrap().to_string();
+    let mut target = Target::start(&path, 20_000);
+    let maps = target.maps.clone();
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
+    watch(&mut target, &plan, &settings(goid_offset, Filters::default()), &mut |hit, _| {
+        if let Some(map) = maps.get(&hit.map) {
+            types.insert(field_of(map), hit.map_type);
+        }
+    });
+    target.ends_normally();
+    assert_eq!((types.len(), types["Sync"]), (15, 0), "{types:?}");
+
+    let only =
+        |number: f64| vec![Demand::Number { offset: 0, size: 8, ranges: vec![(number.to_bits(), number.to_bits())] }];
+    for (keys, text) in [(Vec::new(), ""), (only(3.5), "3.5")] {
+        let wanted = TypeFilter { descriptor: types["Float"], keys: Some(keys.clone()) };
+        let others = types.values().filter(|ty| **ty != types["Float"] && **ty != 0);
+        let others = others.map(|ty| TypeFilter { descriptor: *ty, keys: None });
+        let types = std::iter::once(wanted).chain(others).collect();
+        let filters = Filters { types, no_sync_map: true, keyed: !keys.is_empty(), ..Filters::default() };
+        let mut target = Target::start(&path, 20_000);
+        let maps = target.maps.clone();
+        let mut seen = 0;
+        let (output, totals) = watch(&mut target, &plan, &settings(goid_offset, filters), &mut |hit, _| {
+            // The program's other maps are of types that nobody excluded.
+            if let Some(map) = maps.get(&hit.map) {
+                assert_eq!(field_of(map), "Float");
+                seen += 1;
+            }
+        });
+        target.ends_normally();
+        let own = own_counts(&output, false);
+        let of_type =
+            own.iter().filter(|((map, _, _, key), _)| field_of(map) == "Float" && (text.is_empty() || key == text));
+        assert_eq!((of_type.map(|(_, n)| n).sum::<u64>(), totals.dropped), (seen, 0));
+        assert!(seen > 0);
     }
 }
 
@@ -499,5 +552,6 @@ fn an_inlined_method_is_named_by_the_frame() {
         Operation::of_inlined("internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).Delete"),
         Some(Operation::SyncDelete)
     );
-    assert_eq!(Operation::of_inlined("sync.(*Map).Range"), None);
+    assert_eq!(Operation::of_inlined("sync.(*Map).Range"), Some(Operation::Range));
+    assert_eq!(Operation::of_inlined("sync.(*Map).lock"), None);
 }

@@ -4,13 +4,11 @@ package main
 
 import "sync"
 
-// lastSyncOp is the last of the operations that sync.Map has.
-const lastSyncOp = compareAndSwap
-
 func empty[K comparable, V any](m map[K]V) { clear(m) }
 
 func exchange(m *sync.Map, key, elem any)             { m.Swap(key, elem) }
 func exchangeIf(m *sync.Map, key, old, elem any) bool { return m.CompareAndSwap(key, old, elem) }
+func removeIf(m *sync.Map, key, old any) bool         { return m.CompareAndDelete(key, old) }
 
 // newer is the subjects whose keys Go 1.19 cannot take as a type argument, or cannot clear at once.
 func newer(w *World, label func(string) string) []subject {

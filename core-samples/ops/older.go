@@ -4,7 +4,10 @@ package main
 
 import "sync"
 
-const lastSyncOp = loadAndDelete
+// lastSync is the last of the operations that sync.Map has.
+const lastSync = loadAndDelete
+
+func clearSync(*sync.Map) { panic("not in this version") }
 
 // empty is one call of mapclear: the compiler knows these loops, outside of generic code.
 func empty(m any) {
@@ -64,5 +67,6 @@ func empty(m any) {
 
 func exchange(m *sync.Map, key, elem any)             { panic("not in this version") }
 func exchangeIf(m *sync.Map, key, old, elem any) bool { panic("not in this version") }
+func removeIf(m *sync.Map, key, old any) bool         { panic("not in this version") }
 
 func newer(*World, func(string) string) []subject { return nil }

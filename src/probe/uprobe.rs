@@ -7,7 +7,7 @@
 
 use super::functions::{KeyPlace, ProbePlan};
 use super::record::{Hit, RecordLayout};
-use super::tracefs::{self, usage, Fetches, Registered};
+use super::tracefs::{self, usage, Fetches, PointedKey, Registered};
 use super::uprobe_filter::Filters;
 use crate::{Error, Result};
 use object::{Object, ObjectSegment};
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -73,10 +73,11 @@ pub struct UprobeSession {
     event: Registered,
     layout: RecordLayout,
     plan: ProbePlan,
-    filters: Filters,
+    pointed: PointedKey,
+    types_decided: usize,
     bias: u64,
     pid: u32,
-    file: Option<(u64, u64)>,
+    identity: Option<Identity>,
     received: u64,
     looked: Instant,
 }
@@ -91,9 +92,9 @@ impl UprobeSession {
         let directory = tracefs::directory()?;
         tracefs::remove_left_behind(&directory);
         let mut plan = plan.clone();
-        if settings.filters.key.is_some() {
-            plan.points.retain(|p| p.key != KeyPlace::None);
-        }
+        let filters = &settings.filters;
+        plan.points.retain(|p| !(filters.keyed && p.key == KeyPlace::None));
+        plan.points.retain(|p| !(filters.no_sync_map && p.map_type.is_none()));
         if plan.points.is_empty() {
             return Err(usage("there is nothing to probe: the program has no map function for these operations"));
         }
@@ -102,35 +103,44 @@ impl UprobeSession {
         let path = format!("/proc/{pid}/exe");
         let image = Image::of(pid, &path)?;
         let key_words = key_words(settings.key_bytes);
+        let parts = filters.parts(key_words);
         let fetches = Fetches {
             arch: plan.arch,
             goid_offset: settings.goid_offset,
             key_words,
-            pointed: settings.filters.pointed,
-            key: settings.filters.key.as_ref(),
+            pointed: filters.pointed,
+            parts: (!filters.key.is_empty() || !filters.types.is_empty()).then_some(&parts),
         };
         let group = Registered::group_name();
         let mut definitions = Vec::with_capacity(plan.points.len());
+        let debugged = Debugged::of(pid);
         for point in &plan.points {
             let offset = image.file_offset(point.address)?;
+            if debugged.as_ref().is_some_and(|process| process.has_breakpoint(point.address + image.bias, offset)) {
+                return Err(usage(format!(
+                    "a debugger's breakpoint stands on {}, which would hide its calls: end that debugger's watch first",
+                    point.function
+                )));
+            }
             definitions.push(fetches.definition(&group, &path, offset, point));
         }
         let event = Registered::new(&directory, group, &definitions)?;
         let layout = RecordLayout::parse(&event.format()?, key_words)
             .ok_or_else(|| usage("this kernel describes our probe in a form that is not known: use --engine gdb"))?;
 
-        let filter = settings.filters.expression(&plan, image.bias, key_words);
-        let openings = open_all(pid, event.id()?, &filter)?;
+        let filter = filters.expression(&plan, image.bias, key_words);
+        let openings = open_all(pid, event.id()?, &filter.text)?;
         let mut session = UprobeSession {
             counters: openings.counters,
             rings: openings.rings,
             event,
             layout,
             plan,
-            filters: settings.filters.clone(),
+            pointed: filters.pointed,
+            types_decided: filter.types,
             bias: image.bias,
             pid,
-            file: program_file(pid),
+            identity: identity(pid),
             received: 0,
             looked: Instant::now(),
         };
@@ -143,13 +153,18 @@ impl UprobeSession {
         &self.plan
     }
 
+    /// How many of the filtered types the kernel decides; for more there was no room.
+    pub fn types_decided(&self) -> usize {
+        self.types_decided
+    }
+
     /// Gives out the hits that have come, in the order of time within each call; waits for some up to `timeout`.
     pub fn poll(&mut self, timeout: Duration, each: &mut dyn FnMut(Hit)) -> Result<Polled> {
         let deadline = Instant::now() + timeout;
         loop {
             let ended = self.looked.elapsed() >= LOOK_AGAIN && {
                 self.looked = Instant::now();
-                has_ended(self.pid) || program_file(self.pid).is_some_and(|file| Some(file) != self.file)
+                has_ended(self.pid) || identity(self.pid).is_some_and(|now| Some(now) != self.identity)
             };
             let hits = self.drain(each);
             if hits > 0 {
@@ -199,7 +214,7 @@ impl UprobeSession {
                 let Ok(Record::Sample(sample)) = record.parse_record() else { continue };
                 self.received += 1;
                 let Some(raw) = sample.raw() else { continue };
-                let Some(mut hit) = self.layout.hit(raw, &self.plan.points, self.bias, self.filters.pointed) else {
+                let Some(mut hit) = self.layout.hit(raw, &self.plan.points, self.bias, self.pointed) else {
                     continue;
                 };
                 hit.ns = sample.time().unwrap_or(0);
@@ -294,6 +309,38 @@ fn load_bias(pid: u32, path: &str, segments: &[(u64, u64, u64)]) -> Result<u64> 
             Some(start.wrapping_sub(page(*address)))
         })
         .ok_or_else(|| usage(format!("process {pid} has not mapped its own program: is it still starting?")))
+}
+
+/// A process that a debugger holds.
+struct Debugged {
+    memory: fs::File,
+    /// What `uprobe_events` lists: the kernel's own breakpoints.
+    defined: String,
+}
+
+impl Debugged {
+    /// `None` when no debugger holds the process.
+    fn of(pid: u32) -> Option<Debugged> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim();
+        if tracer == "0" {
+            return None;
+        }
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+        let defined = fs::read_to_string(tracefs::directory().ok()?.join("uprobe_events")).unwrap_or_default();
+        Some(Debugged { memory, defined })
+    }
+
+    /// Whether the code at the run-time address is a breakpoint (amd64) that is not the kernel's.
+    fn has_breakpoint(&self, address: u64, file_offset: u64) -> bool {
+        const INT3: u8 = 0xcc;
+        let mut code = [0];
+        let is_kernels = || self.defined.lines().any(|line| line.contains(&format!(":0x{file_offset:016x} ")));
+        cfg!(target_arch = "x86_64")
+            && self.memory.read_exact_at(&mut code, address).is_ok()
+            && code == [INT3]
+            && !is_kernels()
+    }
 }
 
 #[derive(Default)]
@@ -410,10 +457,13 @@ fn has_ended(pid: u32) -> bool {
     gone && fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task")).map_or(0, |tasks| tasks.count()) <= 1
 }
 
-/// Device and inode of the program that the process runs.
-fn program_file(pid: u32) -> Option<(u64, u64)> {
+/// What tells one run of a program from any other: its file, and the addresses that the kernel gave it at its start.
+type Identity = (u64, u64, Vec<u8>);
+
+fn identity(pid: u32) -> Option<Identity> {
     let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+    let told = fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default();
+    Some((metadata.dev(), metadata.ino(), told))
 }
 
 /// Numbers of a list such as `0-3,8`.

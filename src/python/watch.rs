@@ -19,6 +19,12 @@ type Kernel = (UprobeSession, u32);
 #[cfg(not(target_os = "linux"))]
 type Kernel = ();
 
+/// What keeps the program alive when the debugger dies.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+type Guardian = Option<crate::probe::guard::Guard>;
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+type Guardian = Option<()>;
+
 /// Bytes of a key that the kernel engine fetches.
 const KEY_BYTES: usize = 128;
 
@@ -71,6 +77,9 @@ pub(super) struct PyWatching {
     out: Output,
     kernel: Option<Kernel>,
     cost: Option<Duration>,
+    guard: Guardian,
+    /// What the kernel picks hits by.
+    picks: Option<String>,
     /// What was told and not handed over yet.
     text: Vec<u8>,
     /// Why it ended by itself.
@@ -82,15 +91,13 @@ const PENDING: usize = 1 << 16;
 
 #[pymethods]
 impl PyWatching {
-    /// Answers of `stopped_at`: not wanted; told; repeated unless `sure`; told, and the last.
+    /// Answers of `stopped_at`: not wanted; told; told, and the last.
     #[classattr]
     const IGNORED: u8 = 0;
     #[classattr]
     const TOLD: u8 = 1;
     #[classattr]
-    const REPEATED: u8 = 2;
-    #[classattr]
-    const LAST: u8 = 3;
+    const LAST: u8 = 2;
 
     /// A watch by a debugger that stops the target at each of `addresses()`.
     #[staticmethod]
@@ -118,7 +125,8 @@ impl PyWatching {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<PyWatching> {
-        PyWatching::begin(py, session, to, |session| {
+        let mut picks = None;
+        let mut watching = PyWatching::begin(py, session, to, |session| {
             let options = what.options()?;
             let cost = crate::probe::cost_per_hit(KEY_BYTES)?;
             let mut watch = MapWatch::new(session, options, false, cost, show.into())?;
@@ -129,8 +137,16 @@ impl PyWatching {
             };
             let kernel = UprobeSession::start(pid, watch.plan(), &settings)?;
             watch.follow(kernel.plan());
+            picks = settings.filters.in_words(kernel.types_decided());
             Ok((watch, Some((kernel, pid)), Some(cost)))
-        })
+        })?;
+        watching.picks = picks;
+        Ok(watching)
+    }
+
+    /// What the kernel picks hits by, in words, or None; the rest is checked when they have come.
+    fn picks(&self) -> Option<&str> {
+        self.picks.as_deref()
     }
 
     /// Run-time addresses of the probes.
@@ -143,23 +159,42 @@ impl PyWatching {
         Registers::names(self.watch.plan().arch).to_vec()
     }
 
+    /// Guards process `pid`, which stands still without breakpoints and soon gets ours and `others`, against the death of the
+    /// debugger; SIGCONT, when the guard ends, has to be passed on to it. Raises Error when that cannot be.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn guard(&mut self, pid: u32, others: Vec<u64>) -> PyResult<()> {
+        let points = self.addresses().into_iter().chain(others).collect();
+        let guard = crate::probe::guard::Guard::start(pid, points)?;
+        guard.arm()?;
+        self.guard = Some(guard);
+        Ok(())
+    }
+
+    /// Ends the guard of a process whose breakpoints are gone, or that is gone itself; returns whether there was one.
+    fn unguard(&mut self, alive: bool) -> bool {
+        let Some(guard) = self.guard.take() else { return false };
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if alive {
+            guard.disarm();
+        }
+        let _ = (alive, guard);
+        true
+    }
+
     /// Thread `thread`, traced by the calling thread, has stopped at probe `point`; raises Error when its registers
     /// cannot be read directly. Returns one of the constants above.
-    fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32, sure: bool) -> PyResult<u8> {
+    fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32) -> PyResult<u8> {
         let registers = Registers::of_traced(thread as i32).map_err(PyErr::from)?;
-        self.stopped(py, point, thread, registers, sure)
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if let (Some(guard), Some(address)) = (&self.guard, self.watch.address(point)) {
+            guard.hit(thread, address);
+        }
+        self.stopped(py, point, thread, registers)
     }
 
     /// As `stopped_at`, with the values of `register_names()`.
-    fn stopped_with(
-        &mut self,
-        py: Python<'_>,
-        point: usize,
-        thread: u32,
-        registers: [u64; 9],
-        sure: bool,
-    ) -> PyResult<u8> {
-        self.stopped(py, point, thread, Registers::new(registers), sure)
+    fn stopped_with(&mut self, py: Python<'_>, point: usize, thread: u32, registers: [u64; 9]) -> PyResult<u8> {
+        self.stopped(py, point, thread, Registers::new(registers))
     }
 
     /// Takes what the kernel recorded, waiting for it up to `milliseconds`; returns whether the watch has ended.
@@ -282,15 +317,15 @@ impl PyWatching {
         let shared = Shared(&borrowed.session);
         let (watch, kernel, cost) = guarded(py, || make(shared.get()))?;
         drop(borrowed);
-        Ok(PyWatching { session, watch, out, kernel, cost, text: Vec::new(), ended: None })
+        Ok(PyWatching { session, watch, out, kernel, cost, guard: None, picks: None, text: Vec::new(), ended: None })
     }
 
-    fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers, sure: bool) -> PyResult<u8> {
+    fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers) -> PyResult<u8> {
         let session = self.session.borrow(py);
         let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
         let taken = guarded(py, move || {
             let (session, watch, text, out) = work.get();
-            let taken = watch.stopped_at(session, point, thread, &registers, sure, text)?;
+            let taken = watch.stopped_at(session, point, thread, &registers, text)?;
             if text.len() >= PENDING || matches!(taken, Taken::Last(_)) {
                 hand_over(text, out)?;
             }
@@ -299,7 +334,6 @@ impl PyWatching {
         Ok(match taken {
             Taken::Ignored => Self::IGNORED,
             Taken::Told => Self::TOLD,
-            Taken::Repeated => Self::REPEATED,
             Taken::Last(spent) => {
                 self.ended = Some(spent.to_string());
                 Self::LAST

@@ -12,9 +12,12 @@ use super::{line, write_error, Show};
 use crate::layout::goroutine;
 use crate::probe::pace::{Budget, Spent, Throttle};
 use crate::probe::summary::Summary;
-use crate::probe::{plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, Registers};
+use crate::probe::{
+    plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, ProbePoint, Registers, TypeFilter,
+};
 use crate::session::{MapRef, Session};
-use crate::types::Kind;
+use crate::types::{Kind, Shape, TypeId, TypeSource};
+use crate::value::{Demand, Filter};
 use crate::{Error, Result};
 use event::{now_ns, Teller};
 use object::{Object, ObjectSegment};
@@ -62,8 +65,6 @@ pub enum Taken {
     Ignored,
     /// It was told.
     Told,
-    /// It looks like the last one of its goroutine, hit again: whoever knows must say.
-    Repeated,
     /// It was told, and was the last one.
     Last(Spent),
 }
@@ -119,6 +120,13 @@ impl MapWatch {
                 "there is nothing to probe: the program has no map function for these operations".into(),
             ));
         }
+        if let Some(point) = plan.points.iter().find(|point| stopped && is_probed_already(session, point)) {
+            return Err(Error::Usage(format!(
+                "a kernel probe stands on {} already, perhaps another watch's, and gdb would not see its calls: end that first, \
+                 or use --engine uprobe",
+                point.function
+            )));
+        }
         let budget = Budget::new(options.max_overhead, Some(options.limit).filter(|&limit| limit > 0), cost, WINDOW);
         let mut teller = Teller::new(session, plan, stopped, show, options.snapshot);
         if let Some((map, name)) = &options.map {
@@ -154,21 +162,65 @@ impl MapWatch {
         self.plan().points.iter().map(|point| point.address.wrapping_add(self.teller.bias)).collect()
     }
 
+    /// Run-time address of probe `point`.
+    pub fn address(&self, point: usize) -> Option<u64> {
+        self.plan().points.get(point).map(|at| at.address.wrapping_add(self.teller.bias))
+    }
+
     /// Offset of `goid` in `runtime.g`.
     pub fn goid_offset(&self) -> u64 {
         self.goid_offset
     }
 
-    /// What the kernel can decide by itself, and what it can fetch of the keys when all are of one type.
+    /// What the kernel can decide by itself, and what it can fetch of the keys when all are of one type. The exact
+    /// check of what it passes on is `take`'s.
     pub fn kernel_filters(&self, session: &Session) -> Filters {
         let wanted = &self.options.wanted;
-        let map = self.options.map.as_ref().and_then(|(map, _)| session.open(*map).ok());
-        let pointed = match map.map(|map| map.key.kind) {
-            Some(Kind::String) => PointedKey::String,
-            Some(Kind::Interface) => PointedKey::Interface,
-            _ => PointedKey::Bytes,
+        let mut filters = Filters {
+            map: wanted.map,
+            goroutine: wanted.goroutine,
+            keyed: wanted.key.is_some() || wanted.misses,
+            ..Filters::default()
         };
-        Filters { map: wanted.map, goroutine: wanted.goroutine, pointed, ..Filters::default() }
+        if let Some((map, _)) = &self.options.map {
+            filters.pointed = match session.open(*map).map(|map| map.key.kind) {
+                Ok(Kind::String) => PointedKey::String,
+                Ok(Kind::Interface) => PointedKey::Interface,
+                _ => PointedKey::Bytes,
+            };
+            filters.key = self.demands(session, map.ty).unwrap_or_default();
+        } else if wanted.type_name.is_some() || wanted.key.is_some() {
+            filters.no_sync_map = !wanted.is_type("sync.Map");
+            filters.types = self.type_filters(session);
+        }
+        filters
+    }
+
+    /// What the kernel has to know of each map type that the program lists, the wanted ones first.
+    fn type_filters(&self, session: &Session) -> Vec<TypeFilter> {
+        let types = &session.types;
+        let (Ok(descriptors), Ok(index)) = (types.descriptors(), types.type_index()) else { return Vec::new() };
+        let is_map = |address: &u64| descriptors.descriptor(*address).is_ok_and(|ty| ty.kind == Kind::Map);
+        let mut filters: Vec<TypeFilter> = index
+            .addresses()
+            .filter(is_map)
+            .filter_map(|descriptor| {
+                let ty = types.by_descriptor(descriptor).ok()?;
+                let wanted = self.options.wanted.is_type(&types.load(ty).ok()?.name);
+                Some(TypeFilter { descriptor, keys: wanted.then(|| self.demands(session, ty)).flatten() })
+            })
+            .collect();
+        filters.sort_by_key(|filter| (filter.keys.is_none(), filter.descriptor));
+        filters
+    }
+
+    /// What the pattern for keys demands of those of a map type; `None` when no key of such a map can match it.
+    fn demands(&self, session: &Session, ty: TypeId) -> Option<Vec<Demand>> {
+        let Some(pattern) = &self.options.wanted.key else { return Some(Vec::new()) };
+        let loaded = session.types.load(ty).ok()?;
+        let Shape::Map(map) = &loaded.shape else { return Some(Vec::new()) };
+        let filter = Filter::compile(&session.types, map.key, map.elem, pattern).ok()?;
+        Some(filter.demands().0)
     }
 
     /// The last hit that was told.
@@ -181,14 +233,13 @@ impl MapWatch {
         self.summary.hits
     }
 
-    /// Takes the hit of a stopped thread at probe `point`. `sure` says that it is no repetition.
+    /// Takes the hit of a stopped thread at probe `point`.
     pub fn stopped_at(
         &mut self,
         session: &Session,
         point: usize,
         thread: u32,
         registers: &Registers,
-        sure: bool,
         out: &mut dyn Write,
     ) -> Result<Taken> {
         session.memory.forget();
@@ -201,15 +252,14 @@ impl MapWatch {
         let taken = self.signals.and_then(|signals| signals.taken(memory, g));
         let previous = self.previous.insert(g, (point, now, taken));
         // A loop over one key looks the same as a repetition, so that is not enough.
-        if let Some((_, _, before)) = previous.filter(|(at, registers, _)| !sure && (*at, *registers) == (point, now)) {
-            match self.signals.zip(before) {
-                None => return Ok(Taken::Repeated),
-                Some((signals, before)) => {
-                    let pc = self.plan().points.get(point).map_or(0, |at| at.address.wrapping_add(self.teller.bias));
-                    if signals.interrupted(memory, before, c, stack, pc) {
-                        return Ok(Taken::Ignored);
-                    }
-                }
+        if let Some((_, _, before)) = previous.filter(|(at, registers, _)| (*at, *registers) == (point, now)) {
+            let pc = self.address(point).unwrap_or(0);
+            if self
+                .signals
+                .zip(before)
+                .is_some_and(|(signals, before)| signals.interrupted(memory, before, c, stack, pc))
+            {
+                return Ok(Taken::Ignored);
             }
         }
         let (bias, offset) = (self.teller.bias, self.goid_offset);
@@ -385,6 +435,16 @@ fn plan_of(session: &Session) -> Result<ProbePlan> {
         let found = elf.segments().find_map(|s| s.data_range(address, buf.len() as u64).ok().flatten());
         found.map(|bytes| buf.copy_from_slice(bytes)).is_some()
     }))
+}
+
+/// Whether there is a breakpoint in memory; the debugger's own are not in while the program stands still.
+fn is_probed_already(session: &Session, point: &ProbePoint) -> bool {
+    const INT3: u8 = 0xcc;
+    let program = session.types.program();
+    let mut code = [0];
+    !program.is_arm()
+        && session.memory.read(point.address.wrapping_add(program.bias), &mut code).is_ok()
+        && code == [INT3]
 }
 
 /// Offset of `goid`: what DWARF says, else what is known of the version.
