@@ -1,7 +1,7 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
 use crate::answer::{
-    self, Format, GoroutineOptions, InFrame, KeyInput, ListOptions, PrintOptions, Show, SortBy, Tally,
+    self, Format, GoroutineOptions, InFrame, KeyInput, ListOptions, ListSort, PrintOptions, Show, SortBy, Tally,
 };
 use crate::error::Watch;
 use crate::evidence::join::Target;
@@ -446,21 +446,44 @@ impl PySession {
     }
 
     /// Lists every map that can be reached.
-    #[pyo3(signature = (*, by_count, type_name, min_bytes, limit, json, to))]
+    #[pyo3(signature = (*, sort, type_name, min_bytes, r#where, limit, show, to))]
     #[allow(clippy::too_many_arguments)]
     fn list(
         &self,
         py: Python<'_>,
-        by_count: bool,
+        sort: &str,
         type_name: Option<String>,
         min_bytes: u64,
+        r#where: Option<String>,
         limit: usize,
-        json: bool,
+        show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<()> {
         let session = Shared(&self.session);
-        let options = ListOptions { json, by_count, type_name, min_bytes, limit };
+        let sort = match sort {
+            "count" => ListSort::Count,
+            "waste" => ListSort::Waste,
+            _ => ListSort::Bytes,
+        };
+        let options = ListOptions { show: show.into(), sort, type_name, min_bytes, pattern: r#where, limit };
         Output::open(to)?.run(py, move |watch, out| answer::list(session.get(), &options, watch, out))
+    }
+
+    /// Which of all maps hold a key, or something like it.
+    #[pyo3(signature = (*, key, limit, budget, show, to))]
+    fn why_all(
+        &self,
+        py: Python<'_>,
+        key: KeyArgs,
+        limit: usize,
+        budget: f64,
+        show: ShowArgs,
+        to: OutputArgs,
+    ) -> PyResult<()> {
+        let (session, key, show) = (Shared(&self.session), key.into(), show.into());
+        let budget = Duration::try_from_secs_f64(budget).ok().filter(|budget| !budget.is_zero());
+        Output::open(to)?
+            .run(py, move |watch, out| answer::why_all(session.get(), &key, limit, budget, &show, watch, out))
     }
 
     /// Checks one map, or all that can be reached; returns whether something is wrong.

@@ -9,13 +9,21 @@ import (
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"mapscope.example/samples/truth"
 )
 
 // Each place has a type of its own, so that a map found under a wrong type shows.
 type (
+	generic[K comparable, V any] struct{ values map[K]V }
+	behind                       map[int16]any
+	guarded                      struct {
+		mu   sync.Mutex
+		held [2]map[byte]uint16
+	}
 	inStruct struct{ Field map[string]*inSlice }
 	inSlice  struct{ Cache map[int64]string }
 	inArray  [4]map[string]float64
@@ -47,6 +55,17 @@ var (
 	out        = json.NewEncoder(os.Stdout)
 	many       = 150
 	goroutines sync.WaitGroup
+
+	generics  []*generic[uint32, float32]
+	boxed     []any
+	published atomic.Pointer[guarded]
+	past      []*atomic.Pointer[guarded]
+	latest    atomic.Value
+	raw       []unsafe.Pointer
+	numbers   []uintptr
+	kept      = map[uintptr]*map[int8]string{}
+	timers    []*time.Timer
+	never     = make(chan map[string]int32)
 )
 
 // say prints the truth about a map.
@@ -107,6 +126,7 @@ func fill(n int) {
 	number := new(int)
 	runtime.SetFinalizer(number, func(*int) { finaliser[0] = "gone" })
 	finalized = append(finalized, number)
+	more(n, size)
 	for _, m := range []any{s.Field, e.Cache, a[n%4], l.held, dynamic, o, buffered, captured, inner, middle, pointed, stored, local, finaliser} {
 		say(m)
 	}
@@ -120,10 +140,70 @@ func fill(n int) {
 	runtime.KeepAlive(pooled)
 }
 
+// more fills the places that hide a map from types, or that only the runtime knows.
+func more(n, size int) {
+	typed := &generic[uint32, float32]{map[uint32]float32{}}
+	inBox := behind{}
+	pair := &guarded{held: [2]map[byte]uint16{{}, {}}}
+	hidden := map[complex64]int{}
+	number := map[int8]string{}
+	timed := map[float64]bool{}
+	deferred := map[[2]int]int{}
+	selected := map[string]int32{}
+	for i := 0; i < size; i++ {
+		typed.values[uint32(i)] = float32(n)
+		within := map[bool]int{true: i}
+		inBox[int16(i)] = within
+		say(within)
+		pair.held[0][byte(i)] = uint16(n)
+		pair.held[1][byte(i)] = uint16(i)
+		hidden[complex(float32(i), 1)] = n
+		number[int8(i)] = "number"
+		timed[float64(i)] = true
+		deferred[[2]int{i, n}] = i
+		selected[fmt.Sprint(i)] = int32(n)
+	}
+	generics = append(generics, typed)
+	box := map[string]any{"box": []any{inBox}}
+	boxed = append(boxed, box)
+	say(box)
+	pointer := &atomic.Pointer[guarded]{}
+	pointer.Store(pair)
+	past = append(past, pointer)
+	published.Store(pair)
+	latest.Store(inBox)
+	raw = append(raw, *(*unsafe.Pointer)(unsafe.Pointer(&hidden)))
+	// A number keeps nothing alive: the other pointer does.
+	address := uintptr(*(*unsafe.Pointer)(unsafe.Pointer(&number)))
+	numbers, kept[address] = append(numbers, address), &number
+	timers = append(timers, time.AfterFunc(time.Hour, func() { timed[0] = false }))
+	for _, m := range []any{typed.values, inBox, pair.held[0], pair.held[1], hidden, number, timed, deferred, selected} {
+		say(m)
+	}
+	started := make(chan bool)
+	go func() {
+		for i := 0; i < 2; i++ {
+			defer func() { deferred[[2]int{}] = 1 }()
+		}
+		started <- true
+		time.Sleep(time.Hour)
+	}()
+	<-started
+	go func() {
+		started <- true
+		select {
+		case never <- selected:
+		case <-time.After(time.Hour):
+		}
+	}()
+	<-started
+}
+
 func main() {
 	for n := 0; n < many; n++ {
 		fill(n)
 	}
+	time.Sleep(10 * time.Millisecond)
 	say(nested)
 	say(keyed)
 	runtime.GC()

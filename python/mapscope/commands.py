@@ -308,18 +308,35 @@ def key_of(front, args):
     return key_dict(type_name=type_name, data=data)
 
 
-def _why_options(parser):
-    _key_options(parser)
-    parser.add_argument("--budget", metavar="SECONDS", type=_seconds_or_none, default=10.0,
-                        help="time for the search of near misses; 0 is as long as it takes (default: 10)")
-
-
 def _run_get(front, args):
     found = find_map(front, args)
     front.session().get(found, key=key_of(front, args), show=show_options(front, args), to=output(front, args))
 
 
+def _why_options(parser):
+    parser.add_argument("map", metavar="MAP", nargs="?", help="an expression that yields a map, or 0xADDR with --type; left out with --all")
+    parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, for an address")
+    _key_options(parser)
+    _frame_options(parser)
+    parser.add_argument("--all", action="store_true", help="ask every map of the process whose keys KEY can be one of")
+    parser.add_argument("--limit", type=_count, metavar="N", help="with --all: at most N maps; 0 is all (default: set gomap limit)")
+    parser.add_argument("--budget", metavar="SECONDS", type=_seconds_or_none, default=10.0,
+                        help="time for the search of near misses; 0 is as long as it takes (default: 10)")
+
+
 def _run_why(front, args):
+    if args.all:
+        if args.map is None or args.key is not None or args.expr is not None or args.type:
+            raise UsageError("why --all takes one KEY, a Go literal, and no MAP")
+        limit = front.settings["limit"] if args.limit is None else args.limit
+        front.session().why_all(
+            key=key_dict(literal=_key_literal(args.map)), limit=limit, budget=args.budget, show=show_options(front, args),
+            to=output(front, args))
+        return
+    if args.limit is not None:
+        raise UsageError("--limit goes with --all")
+    if args.map is None:
+        raise UsageError("give a MAP and a KEY, or --all and a KEY")
     found = find_map(front, args)
     front.session().why(found, key=key_of(front, args), budget=args.budget, show=show_options(front, args),
                         to=output(front, args))
@@ -459,16 +476,19 @@ def _run_audit(front, args):
 
 
 def _list_options(parser):
-    parser.add_argument("--sort", choices=["bytes", "count"], default="bytes", help="largest first (default: bytes)")
+    _value_options(parser)
+    parser.add_argument("--sort", choices=["bytes", "count", "waste"], default="bytes", help="largest first (default: bytes)")
     parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE")
     parser.add_argument("--min-bytes", type=_count, metavar="N", default=0, help="only maps of at least N bytes")
+    parser.add_argument("--where", metavar="PATTERN", help="only maps with an entry that matches, as for print; the entries too")
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N maps; 0 is all (default: set gomap limit)")
 
 
 def _run_list(front, args):
     limit = front.settings["limit"] if args.limit is None else args.limit
-    front.session().list(by_count=args.sort == "count", type_name=unquote(args.type), min_bytes=args.min_bytes,
-                         limit=0 if args.json and args.limit is None else limit, json=args.json, to=output(front, args))
+    front.session().list(sort=args.sort, type_name=unquote(args.type), min_bytes=args.min_bytes, where=unquote(args.where),
+                         limit=0 if args.json and args.limit is None else limit, show=show_options(front, args),
+                         to=output(front, args))
 
 
 def _address(text):
@@ -658,7 +678,8 @@ The pass ends after --budget seconds, and then the answer says how many keys it 
 
 examples:
   gomap why main.cache "alice"
-  gomap why main.ids 'int64(1)'""", _why_options, _run_why),
+  gomap why --all "alice"
+  gomap why main.ids 'int64(1)'""", _why_options, _run_why, takes_map=False),
     Verb("stats", "Show count, load, chains or groups, growth, tombstones and bytes of a map.", """\
 The histogram counts, by index i: chains with i overflow buckets (classic), groups with i live slots (Swiss).
 
@@ -678,6 +699,8 @@ examples:
 examples:
   gomap list
   gomap list --type main.Session --sort count
+  gomap list --where 'alice*'
+  gomap list --where 'elem.Name=="alice"'
   gomap list --min-bytes 1000000 --json""", _list_options, _run_list, takes_map=False),
     Verb("export", "Write all entries to a .json, .jsonl or .csv file.", """\
 example:

@@ -16,7 +16,7 @@ pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Map
     for (i, map) in found.maps.iter().enumerate() {
         watch.tick(i as u64, found.maps.len() as u64)?;
         let checked = || {
-            let opened = session.open(map.map)?;
+            let opened = session.open(found.map(map))?;
             check(&opened, &session.hasher(&opened), session.writer().as_deref(), watch)
         };
         let report = match keys.then(checked) {
@@ -27,20 +27,20 @@ pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Map
         };
         // An address says nothing in the next run.
         let path = match map.found {
-            Found::Candidate => format!("(heap).{}", map.type_name),
-            _ => map.path.clone(),
+            Found::Candidate => format!("(heap).{}", found.type_name(map)),
+            _ => found.path(map),
         };
         maps.push(MapFacts {
             path,
-            type_name: map.type_name.to_string(),
+            type_name: found.type_name(map).to_string(),
             entries: map.count,
-            bytes: map.survey.bytes,
+            bytes: map.bytes,
             load: load(map),
             findings: report.findings,
             nan_keys: report.nan_keys,
         });
     }
-    let mut notes = found.notes;
+    let mut notes = found.notes.clone();
     notes.extend_from_slice(&session.notes);
     Ok(Maps { maps, notes })
 }

@@ -15,7 +15,7 @@ pub type Named = (String, MapRef);
 /// Checks every map that can be reached.
 pub fn check_all(session: &Session, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let found = reach(session, watch)?;
-    let maps: Vec<Named> = found.maps.into_iter().map(|map| (map.path, map.map)).collect();
+    let maps: Vec<Named> = found.maps.iter().map(|map| (found.path(map), found.map(map))).collect();
     check(session, &maps, as_json, watch, out)
 }
 

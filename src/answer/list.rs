@@ -1,120 +1,329 @@
 //! `gomap list`: every map that can be reached, with its owner path and what it costs.
 
-use super::{line, write_error};
+use super::{flush, flush_if_full, write_error, Show, Values};
 use crate::error::Watch;
-use crate::reach::{reach, Found, Reached};
+use crate::map::GoMap;
+use crate::memory::Place;
+use crate::reach::{in_pieces, reach, Found, Reach, Reached};
 use crate::session::Session;
+use crate::types::TypeId;
+use crate::value::Filter;
 use crate::Result;
+use rustc_hash::FxHashMap;
 use serde_json::json;
+use std::cmp::Reverse;
+use std::fmt::Write as _;
 use std::io::Write;
 
 /// What to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ListOptions {
-    /// One JSON document instead of text.
-    pub json: bool,
-    /// Sorted by count instead of bytes.
-    pub by_count: bool,
+    /// How entries that were looked for are shown.
+    pub show: Show,
+    /// In which order.
+    pub sort: ListSort,
     /// Only maps whose type contains this text.
     pub type_name: Option<String>,
     /// Only maps that take at least so many bytes.
     pub min_bytes: u64,
+    /// Only maps with an entry that matches, in the language of [`Filter`].
+    pub pattern: Option<String>,
     /// At most so many; 0 for all.
     pub limit: usize,
 }
 
-/// Below this share of live slots a map wastes memory.
+/// Order of the maps, the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListSort {
+    Bytes,
+    Count,
+    /// Bytes of slots that hold nothing.
+    Waste,
+}
+
+/// Below this share of live slots a map wastes memory, as above this share of tombstones.
 const WASTEFUL: f64 = 0.2;
 /// Maps of fewer bytes are not worth naming as wasteful.
 const WORTH_NAMING: u64 = 1 << 12;
+/// So many are named.
+const NAMED: usize = 10;
+/// Matching entries shown of one map.
+const MATCHES: usize = 3;
+
+/// How many entries match, and the first of them in the form asked for.
+#[derive(Default)]
+struct Matches {
+    count: u64,
+    first: Vec<Vec<u8>>,
+}
 
 /// Lists the maps of the session.
 pub fn list(session: &Session, options: &ListOptions, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
     let found = reach(session, watch)?;
     let wanted = |map: &&Reached| {
-        map.survey.bytes >= options.min_bytes
-            && options.type_name.as_ref().is_none_or(|text| map.type_name.contains(text.as_str()))
+        map.bytes >= options.min_bytes
+            && options.type_name.as_ref().is_none_or(|text| found.type_name(map).contains(text.as_str()))
     };
     let mut maps: Vec<&Reached> = found.maps.iter().filter(wanted).collect();
-    maps.sort_by_key(|map| std::cmp::Reverse(if options.by_count { map.count } else { map.survey.bytes }));
-    let shown = if options.limit == 0 { maps.len() } else { options.limit.min(maps.len()) };
-    let (entries, bytes) =
-        maps.iter().fold((0, 0), |(entries, bytes), map| (entries + map.count, bytes + map.survey.bytes));
+    let mut matches = FxHashMap::default();
+    if let Some(pattern) = &options.pattern {
+        matches = matching(session, &found, &maps, pattern, &options.show, watch)?;
+        maps.retain(|map| matches.contains_key(&map.address));
+    }
+    // Of equal ones the one that was come to first.
+    let size = |map: &Reached| match options.sort {
+        ListSort::Bytes => map.bytes,
+        ListSort::Count => map.count,
+        ListSort::Waste => waste(map),
+    };
+    maps.sort_by_key(|map| Reverse(size(map)));
     let mut notes = found.notes.clone();
     notes.extend_from_slice(&session.notes);
-    if options.json {
-        let documents: Vec<_> = maps[..shown].iter().map(|map| document(map)).collect();
-        let mut summary = json!({"maps": maps.len(), "entries": entries, "bytes": bytes});
-        if let Some(heap) = found.heap {
-            summary["heap_bytes"] = heap.into();
-        }
-        return line(out, &json!({"maps": documents, "summary": summary, "notes": notes}));
+    let listing = Listing { found: &found, maps: &maps, matches, limit: options.limit, notes };
+    match options.show.json {
+        true => listing.json(watch, out),
+        false => listing.text(watch, out),
     }
-    let mut text = format!("{:>12} {:>10} {:>5}  {}\n", "bytes", "entries", "load", "map");
-    for map in &maps[..shown] {
-        let load = load(map).map_or("-".into(), |load| format!("{load:.2}"));
-        let (bytes, count) = (map.survey.bytes, map.count);
-        text += &format!("{bytes:>12} {count:>10} {load:>5}  {} {}{}\n", map.path, map.type_name, doubt(map));
-    }
-    if shown < maps.len() {
-        text += &format!("  … {} more; --limit 0 shows all\n", maps.len() - shown);
-    }
-    text += &format!("{} maps, {entries} entries, {bytes} bytes of headers, buckets and indirect values", maps.len());
-    text += &match found.heap.filter(|&heap| heap > 0) {
-        Some(heap) => format!(", {:.1} % of the heap's {heap}\n", 100.0 * bytes as f64 / heap as f64),
-        None => "\n".into(),
-    };
-    let mut wasteful: Vec<_> = maps.iter().filter(|map| is_wasteful(map)).collect();
-    wasteful.truncate(10);
-    if !wasteful.is_empty() {
-        text += "mostly empty (load under 0.2; a map never shrinks, so copying it frees the difference):\n";
-    }
-    for map in wasteful {
-        text += &format!("{:>12} {:>10}        {}\n", map.survey.bytes, map.count, map.path);
-    }
-    for note in notes {
-        text += &format!("note: {note}\n");
-    }
-    out.write_all(text.as_bytes()).map_err(write_error)
 }
 
-/// What else the map could be, in words.
-fn doubt(map: &Reached) -> String {
-    let found = if map.found == Found::Candidate { " (candidate)" } else { "" };
-    match map.or.as_slice() {
-        [] => found.into(),
-        [only] => format!(" or {only}{found}"),
-        [first, rest @ ..] => format!(" or {first} or {} more types{found}", rest.len()),
+/// What matches a pattern, by the map's header. A pattern that makes no sense for a map's type matches nothing there.
+fn matching(
+    session: &Session,
+    found: &Reach<'_>,
+    maps: &[&Reached],
+    pattern: &str,
+    show: &Show,
+    watch: &dyn Watch,
+) -> Result<FxHashMap<u64, Matches>> {
+    let alone = session.memory.place() == Place::Debugger;
+    let types: Vec<TypeId> = maps.iter().map(|map| found.map(map).ty).collect();
+    let mut filters: FxHashMap<TypeId, Result<Filter>> = FxHashMap::default();
+    for (&ty, map) in types.iter().zip(maps) {
+        if let std::collections::hash_map::Entry::Vacant(vacant) = filters.entry(ty) {
+            let opened = session.open(found.map(map));
+            vacant.insert(opened.and_then(|map| Filter::compile(map.types, map.key.id, map.elem.id, pattern)));
+        }
+    }
+    // What fits no map at all is a mistake, and the same one everywhere if it is in the pattern's form.
+    if let Some(Err(error)) = filters.values().find(|_| filters.values().all(Result::is_err)) {
+        return Err(error.clone());
+    }
+    let pieces = in_pieces(maps, alone, watch, &|_, maps, watch| {
+        let mut found_in = Vec::new();
+        for &map in maps {
+            watch.tick(0, 0)?;
+            let target = found.map(map);
+            let Some(Ok(filter)) = filters.get(&target.ty) else { continue };
+            let Ok(opened) = session.open(target) else { continue };
+            let matches = matches(&opened, filter, show, watch)?;
+            if matches.count > 0 {
+                found_in.push((map.address, matches));
+            }
+        }
+        Ok(found_in)
+    })?;
+    Ok(pieces.into_iter().flatten().collect())
+}
+
+fn matches(map: &GoMap<'_>, filter: &Filter, show: &Show, watch: &dyn Watch) -> Result<Matches> {
+    let values = Values::of(map, show, watch)?;
+    let mut found = Matches::default();
+    map.each(watch, &mut |entry| {
+        let (Ok(key), Ok(elem)) = (&entry.key, &entry.elem) else { return Ok(true) };
+        if filter.matches(&values.context, key, elem)? {
+            found.count += 1;
+            if found.first.len() < MATCHES {
+                let mut text = Vec::new();
+                values.entry(entry, &mut text)?;
+                found.first.push(text);
+            }
+        }
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+/// What is listed.
+struct Listing<'l, 'r> {
+    found: &'l Reach<'r>,
+    maps: &'l [&'l Reached],
+    /// When entries were looked for.
+    matches: FxHashMap<u64, Matches>,
+    limit: usize,
+    notes: Vec<String>,
+}
+
+impl Listing<'_, '_> {
+    fn shown(&self) -> &[&Reached] {
+        match self.limit {
+            0 => self.maps,
+            limit => &self.maps[..limit.min(self.maps.len())],
+        }
+    }
+
+    /// Entries and bytes of all.
+    fn sums(&self) -> (u64, u64) {
+        self.maps
+            .iter()
+            .fold((0, 0), |(entries, bytes), map| (entries + map.count, u64::saturating_add(bytes, map.bytes)))
+    }
+
+    /// Those that waste most, with the reason.
+    fn wasteful(&self) -> Vec<(&Reached, String)> {
+        let mut wasteful: Vec<_> = self.maps.iter().filter_map(|&map| Some((map, self.why_wasteful(map)?))).collect();
+        wasteful.sort_by_key(|(map, _)| Reverse(waste(map)));
+        wasteful.truncate(NAMED);
+        wasteful
+    }
+
+    fn json(&self, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
+        let mut buffer = b"{\"maps\":[".to_vec();
+        for (i, map) in self.shown().iter().enumerate() {
+            watch.tick(i as u64, self.maps.len() as u64)?;
+            if i > 0 {
+                buffer.push(b',');
+            }
+            let mut document = self.document(map).to_string();
+            if let Some(matches) = self.matches.get(&map.address) {
+                let first: Vec<_> = matches.first.iter().map(|text| String::from_utf8_lossy(text)).collect();
+                document.pop();
+                let _ = write!(document, ",\"matches\":{},\"entries\":[{}]}}", matches.count, first.join(","));
+            }
+            buffer.extend_from_slice(document.as_bytes());
+            flush_if_full(out, &mut buffer)?;
+        }
+        let (entries, bytes) = self.sums();
+        let mut summary = json!({"maps": self.maps.len(), "entries": entries, "bytes": bytes});
+        if let Some(heap) = self.found.heap {
+            summary["heap_bytes"] = heap.into();
+        }
+        summary["wasteful"] = self
+            .wasteful()
+            .into_iter()
+            .map(|(map, why)| {
+                json!({
+                    "path": self.found.path(map),
+                    "address": format!("{:#x}", map.address),
+                    "bytes": map.bytes,
+                    "wasted": waste(map),
+                    "why": why,
+                })
+            })
+            .collect();
+        let rest = json!({"summary": summary, "notes": self.notes}).to_string();
+        buffer.extend_from_slice(b"],");
+        buffer.extend_from_slice(&rest.as_bytes()[1..]);
+        buffer.push(b'\n');
+        flush(out, &mut buffer)
+    }
+
+    fn document(&self, map: &Reached) -> serde_json::Value {
+        let mut document = json!({
+            "path": self.found.path(map),
+            "type": self.found.type_name(map),
+            "address": format!("{:#x}", map.address),
+            "layout": self.found.layout(map),
+            "count": map.count,
+            "bytes": map.bytes,
+            "found": map.found.name(),
+        });
+        let or = self.found.or(map);
+        if !or.is_empty() {
+            document["or"] = or.iter().map(|name| name.to_string()).collect();
+        }
+        if let Some(load) = load(map) {
+            document["load"] = load.into();
+        }
+        if let Some(tombstones) = self.found.tombstones(map) {
+            document["tombstones"] = tombstones.into();
+        }
+        if let Some(overflow) = self.found.overflow(map) {
+            document["overflow_buckets"] = overflow.into();
+        }
+        document
+    }
+
+    fn text(&self, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
+        let mut buffer = format!("{:>12} {:>10} {:>5}  {}\n", "bytes", "entries", "load", "map").into_bytes();
+        for (i, map) in self.shown().iter().enumerate() {
+            watch.tick(i as u64, self.maps.len() as u64)?;
+            let load = load(map).map_or("-".into(), |load| format!("{load:.2}"));
+            let (path, name, doubt) = (self.found.path(map), self.found.type_name(map), self.doubt(map));
+            let (bytes, count) = (map.bytes, map.count);
+            let matches = self.matches.get(&map.address);
+            writeln!(buffer, "{bytes:>12} {count:>10} {load:>5}  {path} {name}{doubt}").map_err(write_error)?;
+            for text in matches.iter().flat_map(|matches| &matches.first) {
+                buffer.extend_from_slice(b"                                 ");
+                buffer.extend_from_slice(text);
+                buffer.push(b'\n');
+            }
+            let more = matches.map_or(0, |matches| matches.count - matches.first.len() as u64);
+            if more > 0 {
+                writeln!(buffer, "                                 … {more} more match").map_err(write_error)?;
+            }
+            flush_if_full(out, &mut buffer)?;
+        }
+        let shown = self.shown().len();
+        let mut text = String::new();
+        if shown < self.maps.len() {
+            text += &format!("  … {} more; --limit 0 shows all\n", self.maps.len() - shown);
+        }
+        let (entries, bytes) = self.sums();
+        text += &format!(
+            "{} maps, {entries} entries, {bytes} bytes of headers, buckets and indirect values",
+            self.maps.len()
+        );
+        text += &match self.found.heap.filter(|&heap| heap > 0) {
+            Some(heap) => format!(", {:.1} % of the heap's {heap}\n", 100.0 * bytes as f64 / heap as f64),
+            None => "\n".into(),
+        };
+        let wasteful = self.wasteful();
+        if !wasteful.is_empty() {
+            text += "waste most (a map never shrinks, so copying it frees the difference):\n";
+        }
+        for (map, why) in wasteful {
+            text += &format!("{:>12} {:>10}        {}: {why}\n", map.bytes, map.count, self.found.path(map));
+        }
+        for note in &self.notes {
+            text += &format!("note: {note}\n");
+        }
+        buffer.extend_from_slice(text.as_bytes());
+        flush(out, &mut buffer)
+    }
+
+    /// What else the map could be, in words.
+    fn doubt(&self, map: &Reached) -> String {
+        let found = if map.found == Found::Candidate { " (candidate)" } else { "" };
+        match self.found.or(map) {
+            [] => found.into(),
+            [only] => format!(" or {only}{found}"),
+            [first, rest @ ..] => format!(" or {first} or {} more types{found}", rest.len()),
+        }
+    }
+
+    /// Why a map wastes memory, if it does.
+    fn why_wasteful(&self, map: &Reached) -> Option<String> {
+        let load = load(map).filter(|_| map.bytes >= WORTH_NAMING)?;
+        let tombstones = self.found.tombstones(map).map_or(0.0, |count| f64::from(count) / map.capacity as f64);
+        let mut reasons = Vec::new();
+        match map.live {
+            0 => reasons.push(format!("grown to {} slots and emptied", map.capacity)),
+            live if load < WASTEFUL => reasons.push(format!("{live} of {} slots in use", map.capacity)),
+            _ => {}
+        }
+        if tombstones > WASTEFUL {
+            reasons.push(format!("{:.0} % of its slots are tombstones", 100.0 * tombstones));
+        }
+        (!reasons.is_empty()).then(|| reasons.join(", "))
     }
 }
 
 /// Share of the allocated slots that are live.
 pub(super) fn load(map: &Reached) -> Option<f64> {
-    (map.survey.capacity > 0).then(|| map.survey.live as f64 / map.survey.capacity as f64)
+    (map.capacity > 0).then(|| map.live as f64 / map.capacity as f64)
 }
 
-fn is_wasteful(map: &Reached) -> bool {
-    map.survey.bytes >= WORTH_NAMING && load(map).is_some_and(|load| load < WASTEFUL)
-}
-
-fn document(map: &Reached) -> serde_json::Value {
-    let mut document = json!({
-        "path": map.path,
-        "type": &*map.type_name,
-        "address": format!("{:#x}", map.map.address),
-        "layout": map.layout,
-        "count": map.count,
-        "bytes": map.survey.bytes,
-        "found": map.found.name(),
-    });
-    if !map.or.is_empty() {
-        document["or"] = map.or.iter().map(|name| name.to_string()).collect();
-    }
-    if let Some(load) = load(map) {
-        document["load"] = load.into();
-    }
-    if let Some(tombstones) = map.survey.tombstones {
-        document["tombstones"] = tombstones.into();
-    }
-    document
+/// Bytes of slots that hold nothing.
+fn waste(map: &Reached) -> u64 {
+    load(map).map_or(0, |load| (map.bytes as f64 * (1.0 - load)) as u64)
 }

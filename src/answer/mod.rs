@@ -19,6 +19,7 @@ mod target;
 mod view;
 pub mod watch;
 mod why;
+mod why_all;
 
 pub use audit::map_facts;
 pub use background::write_behind;
@@ -28,7 +29,7 @@ pub use export::{export, Format};
 pub use get::{get, look_up, FoundElem, KeyInput};
 pub use goroutines::{goroutines, parse_label, GoroutineOptions};
 pub use leaks::{explain, leaks};
-pub use list::{list, ListOptions};
+pub use list::{list, ListOptions, ListSort};
 pub use locals::{evaluate_in, goroutine, locals, resolve_in, InFrame};
 pub use ordered::Tally;
 pub use print::{literal, print, PrintOptions, SortBy};
@@ -37,6 +38,7 @@ pub use stats::stats;
 pub use target::target;
 pub use view::view;
 pub use why::why;
+pub use why_all::why_all;
 
 use crate::error::Watch;
 use crate::map::{Entry, GoMap, Place, Survey};

@@ -21,7 +21,7 @@ const KEYS_A_LOOK: u64 = 256;
 
 /// Everything that is known about one lookup.
 pub(super) struct Inquiry {
-    lookup: Lookup,
+    pub(super) lookup: Lookup,
     /// An equal key that lies off the path of its hash.
     stray: Option<Found>,
     pub(super) near: Vec<Near>,

@@ -1,7 +1,7 @@
 //! Which map type fits a header in memory: the sizes of its buckets or groups agree with the objects that hold them,
 //! all its keys lie where their own hash says, and its values are such as the types allow.
 
-use super::Heap;
+use super::{Heap, Object, Span};
 use crate::binary::rtype;
 use crate::error::{Quiet, Watch};
 use crate::layout::{hmap, swiss};
@@ -68,9 +68,23 @@ pub struct Identifier<'s> {
 
 /// Where a map's first buckets or groups are, how many, and whether more may follow in the same object.
 struct Cells {
+    /// 0 when nothing was allocated yet.
     address: u64,
     count: u64,
     spare: u64,
+    /// What the header has besides: `len(m)` and the hash seed.
+    entries: u64,
+    seed: u64,
+}
+
+impl Cells {
+    /// Whether so many cells are what an object of `room` bytes would be allocated for.
+    fn fill(&self, room: u64, layout: &MapLayout) -> bool {
+        let least = self.count.saturating_mul(size(layout));
+        let most = self.count.saturating_add(self.spare).saturating_mul(size(layout));
+        // Size classes waste less than a third of an object.
+        least <= room && most.saturating_mul(3) >= room.saturating_mul(2)
+    }
 }
 
 impl<'s> Identifier<'s> {
@@ -118,55 +132,97 @@ impl<'s> Identifier<'s> {
         &self.heap
     }
 
-    /// Addresses of the allocated objects that may be map headers.
-    pub fn headers(&self) -> impl Iterator<Item = u64> + '_ {
-        let spans = self.heap.spans().iter().filter(|span| span.elem_size == HEADER && !span.no_scan);
-        spans.flat_map(|span| {
-            let allocated = span.allocated(&*self.session.memory);
-            allocated.into_iter().map(|index| span.base + index * span.elem_size)
-        })
+    /// Spans whose objects may be map headers.
+    pub fn header_spans(&self) -> impl Iterator<Item = &Span> + '_ {
+        self.heap.spans().iter().filter(|span| span.elem_size == HEADER && !span.no_scan)
+    }
+
+    /// Addresses of the allocated objects of such a span.
+    pub fn headers<'i>(&'i self, span: &'i Span) -> impl Iterator<Item = u64> + 'i {
+        let allocated = span.allocated(&*self.session.memory);
+        allocated.into_iter().map(|index| span.base + index * span.elem_size)
     }
 
     /// The type of the map whose header is at `address`; `None` when it is no header of a map with entries.
-    pub fn identify(&self, address: u64) -> Option<Identified> {
+    pub fn identify(&self, address: u64, watch: &dyn Watch) -> Result<Option<Identified>> {
         let memory = &*self.session.memory;
-        let cells = if self.classic { classic_cells(memory, address) } else { swiss_cells(memory, address) }?;
-        let object = self.heap.object(cells.address)?;
+        let cells = self.cells(address).filter(|cells| cells.entries > 0);
+        let Some((cells, object)) = cells.and_then(|cells| self.heap.object(cells.address).map(|o| (cells, o))) else {
+            return Ok(None);
+        };
         let head = self.heap.type_word(object.span);
-        if object.base.checked_add(head)? != cells.address {
-            return None;
+        if object.base.checked_add(head) != Some(cells.address) {
+            return Ok(None);
         }
         let room = object.span.elem_size - head;
         let noted = self.heap.noted_type(memory, &object);
         let mut fits: Vec<&Fit> = Vec::new();
         for family in self.families.iter().filter(|family| family.pointers != object.span.no_scan) {
-            // Size classes waste less than a third of an object.
-            let least = cells.count.saturating_mul(size(&family.layout));
-            let most = cells.count.saturating_add(cells.spare).saturating_mul(size(&family.layout));
-            if least > room || most.saturating_mul(3) < room.saturating_mul(2) {
+            if !cells.fill(room, &family.layout) {
                 continue;
             }
             let of_noted = |fit: &&Fit| noted.is_none_or(|noted| fit.slots == noted);
             let types: Vec<&Fit> = family.types.iter().filter(of_noted).collect();
             let Some(first) = types.first() else { continue };
-            if self.is_sound(family, MapRef { address, ty: first.ty }) {
+            if self.is_sound(family, MapRef { address, ty: first.ty }, watch)? {
                 let of_its_type = |fit: &&Fit| self.values_agree(MapRef { address, ty: fit.ty });
                 fits.extend(types.into_iter().filter(of_its_type));
             }
         }
-        let (first, rest) = fits.split_first()?;
+        let Some((first, rest)) = fits.split_first() else { return Ok(None) };
         let map = MapRef { address, ty: first.ty };
-        Some(Identified { map, or: rest.iter().map(|fit| fit.name.clone()).collect() })
+        Ok(Some(Identified { map, or: rest.iter().map(|fit| fit.name.clone()).collect() }))
+    }
+
+    /// Whether a map with entries, of whose type there is doubt, is proven by its keys and values.
+    pub fn proves(&self, map: MapRef, watch: &dyn Watch) -> Result<bool> {
+        match self.family(map.ty) {
+            Some(family) => Ok(self.is_sound(family, map, watch)? && self.values_agree(map)),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether an empty map, of whose type there is doubt, can be one: an object of a header's size with a seed, and
+    /// with buckets or groups that are such an object too, or none.
+    pub fn can_be_empty(&self, map: MapRef) -> bool {
+        let memory = &*self.session.memory;
+        let Some((family, cells)) = self.family(map.ty).zip(self.cells(map.address)) else { return false };
+        let is_header = self.heap.object(map.address).is_some_and(|object| {
+            object.base == map.address && object.span.elem_size == HEADER && object.is_allocated(memory)
+        });
+        let filled = |object: Object<'_>| {
+            let head = self.heap.type_word(object.span);
+            object.base.checked_add(head) == Some(cells.address)
+                && cells.fill(object.span.elem_size - head, &family.layout)
+        };
+        let cells_agree = cells.address == 0 || self.heap.object(cells.address).is_some_and(filled);
+        is_header && cells.entries == 0 && cells.seed != 0 && cells_agree
+    }
+
+    fn family(&self, ty: TypeId) -> Option<&Family> {
+        self.families.iter().find(|family| family.types.iter().any(|fit| fit.ty == ty))
+    }
+
+    fn cells(&self, address: u64) -> Option<Cells> {
+        let memory = &*self.session.memory;
+        match self.classic {
+            true => classic_cells(memory, address),
+            false => swiss_cells(memory, address),
+        }
     }
 
     /// Whether the map is sound under a family's types, every key found by its hash.
-    fn is_sound(&self, family: &Family, target: MapRef) -> bool {
-        let Ok(map) = self.session.open(target) else { return false };
+    fn is_sound(&self, family: &Family, target: MapRef, watch: &dyn Watch) -> Result<bool> {
+        let Ok(map) = self.session.open(target) else { return Ok(false) };
         let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
-        matches!(hasher, Hasher::Known { .. })
-            && self.first_keys_agree(&map, hasher).unwrap_or(false)
-            && check(&map, hasher, None, &Quiet)
-                .is_ok_and(|report| report.keys > 0 && report.is_sound() && report.unchecked.is_none())
+        if !matches!(hasher, Hasher::Known { .. }) || !self.first_keys_agree(&map, hasher).unwrap_or(false) {
+            return Ok(false);
+        }
+        match check(&map, hasher, None, watch) {
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(_) => Ok(false),
+            Ok(report) => Ok(report.keys > 0 && report.is_sound() && report.unchecked.is_none()),
+        }
     }
 
     /// Whether the first keys are found by their hash; a NaN lies anywhere.
@@ -243,45 +299,51 @@ fn size(layout: &MapLayout) -> u64 {
     }
 }
 
-/// The buckets of a classic map with entries; arrays of 16 and more have overflow buckets behind them
-/// (`makeBucketArray`, src/runtime/map.go).
+/// The buckets of a classic map; arrays of 16 and more have overflow buckets behind them (`makeBucketArray`,
+/// src/runtime/map.go).
 fn classic_cells(memory: &dyn Memory, address: u64) -> Option<Cells> {
     let bytes = memory.array::<{ hmap::SIZE }>(address).ok()?;
-    let (count, flags, b) = (LE::read_u64(&bytes[hmap::COUNT..]), bytes[hmap::FLAGS], bytes[hmap::B]);
-    let buckets = LE::read_u64(&bytes[hmap::BUCKETS..]);
-    let plausible = count > 0 && flags < 16 && b < 40 && buckets != 0 && buckets.is_multiple_of(8);
-    let cells = 1u64.checked_shl(b.into())?;
-    plausible.then_some(Cells { address: buckets, count: cells, spare: if b >= 4 { cells / 16 } else { 0 } })
+    let (entries, flags, b) = (LE::read_u64(&bytes[hmap::COUNT..]), bytes[hmap::FLAGS], bytes[hmap::B]);
+    let (buckets, seed) = (LE::read_u64(&bytes[hmap::BUCKETS..]), LE::read_u32(&bytes[hmap::HASH0..]).into());
+    let has_buckets = buckets != 0 || (entries == 0 && b == 0);
+    let plausible = flags < 16 && b < 40 && has_buckets && buckets.is_multiple_of(8);
+    let count = 1u64.checked_shl(b.into())?;
+    let spare = if b >= 4 { count / 16 } else { 0 };
+    plausible.then_some(Cells { address: buckets, count, spare, entries, seed })
 }
 
-/// The first groups of a Swiss map with entries.
+/// The first groups of a Swiss map.
 fn swiss_cells(memory: &dyn Memory, address: u64) -> Option<Cells> {
     let bytes = memory.array::<{ swiss::SIZE }>(address).ok()?;
     let word = |at: usize| LE::read_u64(&bytes[at..]);
-    let (used, dir, dir_len) = (word(swiss::USED), word(swiss::DIR_PTR), word(swiss::DIR_LEN));
-    if used == 0 || dir == 0 || !dir.is_multiple_of(8) || bytes[swiss::WRITING] > 1 {
+    let (entries, seed, dir, dir_len) =
+        (word(swiss::USED), word(swiss::SEED), word(swiss::DIR_PTR), word(swiss::DIR_LEN));
+    if (dir == 0 && (entries > 0 || dir_len > 0)) || !dir.is_multiple_of(8) || bytes[swiss::WRITING] > 1 {
         return None;
     }
     if dir_len == 0 {
-        return (used <= 8).then_some(Cells { address: dir, count: 1, spare: 0 });
+        return (entries <= 8).then_some(Cells { address: dir, count: 1, spare: 0, entries, seed });
     }
     if 1u64.checked_shl(bytes[swiss::GLOBAL_DEPTH].into()) != Some(dir_len) {
         return None;
     }
     let table = Table::read(memory, memory.u64(dir).ok()?).ok()?;
-    Some(Cells { address: table.groups, count: table.group_count(), spare: 0 })
+    Some(Cells { address: table.groups, count: table.group_count(), spare: 0, entries, seed })
 }
 
 /// The map whose header is at `address`, its type told by memory: what typed traversal leads there, else what fits.
 pub fn map_at(session: &Session, address: u64, watch: &dyn Watch) -> Result<MapRef> {
     let unknown = |why: String| Err(Error::Usage(format!("{why}; say its type with --type, e.g. 'map[string]int'")));
-    let identified = Identifier::new(session).ok().and_then(|identifier| identifier.identify(address));
+    let identified = match Identifier::new(session) {
+        Ok(identifier) => identifier.identify(address, watch)?,
+        Err(_) => None,
+    };
     if let Some(found) = identified.as_ref().filter(|found| found.or.is_empty()) {
         return Ok(found.map);
     }
-    let led = reach(session, watch)?.maps.into_iter().find(|map| map.map.address == address);
-    if let Some(map) = led.as_ref().filter(|map| map.or.is_empty()) {
-        return Ok(map.map);
+    let reached = reach(session, watch)?;
+    if let Some(map) = reached.maps.iter().find(|map| map.address == address && reached.or(map).is_empty()) {
+        return Ok(reached.map(map));
     }
     match identified {
         None => unknown(format!("no map was recognised at {address:#x}")),

@@ -1,7 +1,6 @@
 //! The runtime's heap: its spans, and which of their objects are allocated.
 
 pub mod identify;
-pub mod mark;
 
 use crate::layout::heap::{self as layout, SpanLayout};
 use crate::memory::Memory;
@@ -13,6 +12,8 @@ use std::ops::Range;
 
 /// A span that holds heap objects, all of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// What every look-up of an object needs comes first, so that it is together.
+#[repr(C)]
 pub struct Span {
     /// Address of its first object.
     pub base: u64,
@@ -20,6 +21,8 @@ pub struct Span {
     pub elem_size: u64,
     /// Objects it has room for.
     pub count: u64,
+    /// Objects that can hold pointers in the spans before it.
+    before: u64,
     /// Whether its objects hold no pointers.
     pub no_scan: bool,
     /// Whether it holds one large object.
@@ -30,8 +33,6 @@ pub struct Span {
     free_index: u64,
     alloc_bits: u64,
     specials: u64,
-    /// Objects in the spans before it.
-    before: u64,
 }
 
 /// An object of the heap.
@@ -50,10 +51,43 @@ pub struct Object<'h> {
 pub struct Heap {
     spans: Vec<Span>,
     headed: bool,
+    pages: Pages,
+}
+
+/// Which span a page is in: 4 bytes for each page from the first span to the last.
+#[derive(Debug, Clone, Default)]
+struct Pages {
+    first: u64,
+    /// Numbers of spans, from 1; 0 for none. Empty when spans lie too far apart.
+    spans: Vec<u32>,
+}
+
+/// Pages of the runtime that the table of a heap has at most: 256 MB of memory for 512 GB of addresses.
+const MAX_PAGES: u64 = 1 << 26;
+
+impl Pages {
+    fn of(spans: &[Span]) -> Pages {
+        let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Pages::default() };
+        let (first, end) = (first.base / layout::PAGE, last.end().div_ceil(layout::PAGE));
+        let count = end.saturating_sub(first);
+        if count > MAX_PAGES || spans.len() >= u32::MAX as usize {
+            return Pages::default();
+        }
+        let mut pages = vec![0; count as usize];
+        for (number, span) in (1..).zip(spans) {
+            let range = span.base / layout::PAGE - first..span.end().div_ceil(layout::PAGE) - first;
+            if let Some(own) = pages.get_mut(range.start as usize..range.end as usize) {
+                own.fill(number);
+            }
+        }
+        Pages { first, spans: pages }
+    }
 }
 
 /// Spans of one process at most: one per page of 16 TB.
 const MAX_SPANS: u64 = 1 << 31;
+/// Bytes of a heap at most, where the target does not tell how much memory it has.
+const MAX_BYTES: u64 = 1 << 38;
 /// Bytes of a program's variables that are searched for the list of spans.
 const MAX_DATA: u64 = 1 << 30;
 /// Of a list of spans that is only supposed to be one, so many are looked at.
@@ -81,13 +115,28 @@ impl Heap {
                 read(memory, address, &layout).and_then(|(state, span)| (state == layout::IN_USE).then_some(span)),
             );
         }
-        spans.sort_unstable_by_key(|span| span.base);
+        spans.sort_unstable_by_key(|span: &Span| span.base);
+        // Spans that were overwritten claim what they like, but not more than there is, and nothing twice.
+        let (mut end, mut room) = (0, memory.size().unwrap_or(MAX_BYTES));
+        spans.retain(|span| {
+            let bytes = span.end().saturating_sub(span.base);
+            let sound = span.base >= end && bytes <= room;
+            if sound {
+                (end, room) = (span.end(), room - bytes);
+            }
+            sound
+        });
+        if spans.is_empty() {
+            let sentence = "the runtime's list of heap spans is empty; the core may lack what the runtime knows of it";
+            return Err(Error::Binary(sentence.into()));
+        }
         let mut before = 0u64;
         for span in &mut spans {
             span.before = before;
-            before = before.saturating_add(span.count);
+            before = before.saturating_add(if span.no_scan { 0 } else { span.count });
         }
-        Ok(Heap { spans, headed: go >= (1, 22) })
+        let pages = Pages::of(&spans);
+        Ok(Heap { spans, headed: go >= (1, 22), pages })
     }
 
     /// The spans, by address.
@@ -102,15 +151,25 @@ impl Heap {
 
     /// The object that this address is in, allocated or not.
     pub fn object(&self, address: u64) -> Option<Object<'_>> {
-        let after = self.spans.partition_point(|span| span.base <= address);
-        let span = self.spans.get(after.checked_sub(1)?)?;
-        let index = (address - span.base) / span.elem_size;
+        let span = match self.pages.spans.is_empty() {
+            false => {
+                let page = (address / layout::PAGE).checked_sub(self.pages.first)?;
+                let number = *self.pages.spans.get(usize::try_from(page).ok()?)?;
+                self.spans.get((number as usize).checked_sub(1)?)?
+            }
+            true => {
+                let after = self.spans.partition_point(|span| span.base <= address);
+                self.spans.get(after.checked_sub(1)?)?
+            }
+        };
+        let index = address.checked_sub(span.base)? / span.elem_size;
         (index < span.count).then(|| Object { base: span.base + index * span.elem_size, span, index })
     }
 
-    /// How many objects the spans have room for.
+    /// How many objects that can hold pointers the spans have room for.
     pub fn objects(&self) -> u64 {
-        self.spans.last().map_or(0, |span| span.before.saturating_add(span.count))
+        let own = |span: &Span| if span.no_scan { 0 } else { span.count };
+        self.spans.last().map_or(0, |span| span.before.saturating_add(own(span)))
     }
 
     /// Bytes of a word before an object's value that holds its type.
@@ -133,7 +192,7 @@ impl Heap {
 }
 
 impl Object<'_> {
-    /// Its number among all objects, from 0.
+    /// Its number among all objects that can hold pointers, from 0; it must be one of them.
     pub fn number(&self) -> u64 {
         self.span.before.saturating_add(self.index)
     }
@@ -146,6 +205,11 @@ impl Object<'_> {
 }
 
 impl Span {
+    /// One past its last object.
+    pub fn end(&self) -> u64 {
+        self.base.saturating_add(self.elem_size.saturating_mul(self.count))
+    }
+
     /// Where the finalizers and other specials of its objects are; they lie outside of the heap.
     pub fn specials(&self, memory: &dyn Memory) -> Vec<Range<u64>> {
         let mut specials = Vec::new();

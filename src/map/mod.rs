@@ -70,6 +70,28 @@ pub struct Slots {
     pub classic: bool,
 }
 
+/// A map type with the types of its keys and elems, and its slots found sound.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub ty: Arc<GoType>,
+    pub key: Arc<GoType>,
+    pub elem: Arc<GoType>,
+    pub slots: Slots,
+}
+
+impl Parts {
+    /// The parts of a map type.
+    pub fn of(types: &dyn TypeSource, ty: &Arc<GoType>) -> Result<Parts> {
+        let Shape::Map(map) = &ty.shape else {
+            return Err(Error::Type(format!("{} is not a map type", ty.name)));
+        };
+        let (key, elem) = (types.load(map.key)?, types.load(map.elem)?);
+        let slots = Slots::of(map);
+        slots.check(ty, &key, &elem)?;
+        Ok(Parts { ty: ty.clone(), key, elem, slots })
+    }
+}
+
 /// Where a bucket or group is within its map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -184,21 +206,26 @@ impl<'a> GoMap<'a> {
     /// Fails when `ty` is no map type, the header cannot be read, or what it says cannot be.
     pub fn open(memory: &'a dyn Memory, types: &'a dyn TypeSource, ty: TypeId, address: u64) -> Result<GoMap<'a>> {
         let ty = types.load(ty)?;
-        if ty.is_sync_map() {
-            return GoMap::open_sync(memory, types, ty, address);
+        match ty.is_sync_map() {
+            true => GoMap::open_sync(memory, types, ty, address),
+            false => GoMap::open_as(memory, types, &Parts::of(types, &ty)?, address),
         }
-        let Shape::Map(map) = &ty.shape else {
-            return Err(Error::Type(format!("{} is not a map type", ty.name)));
+    }
+
+    /// The same, for a type whose parts are known already.
+    pub fn open_as(
+        memory: &'a dyn Memory,
+        types: &'a dyn TypeSource,
+        parts: &Parts,
+        address: u64,
+    ) -> Result<GoMap<'a>> {
+        let Parts { ty, key, elem, slots } = parts.clone();
+        let header = match address {
+            0 => Header::Nil,
+            _ if slots.classic => Header::Classic(classic::Header::read(memory, address, &slots)?),
+            _ => Header::Swiss(swiss::Header::read(memory, address)?),
         };
-        let (key, elem) = (types.load(map.key)?, types.load(map.elem)?);
-        let slots = Slots::of(map);
-        slots.check(&ty, &key, &elem)?;
-        let header = match (&map.layout, address) {
-            (_, 0) => Header::Nil,
-            (MapLayout::Classic(_), _) => Header::Classic(classic::Header::read(memory, address, &slots)?),
-            (MapLayout::Swiss(_), _) => Header::Swiss(swiss::Header::read(memory, address)?),
-        };
-        Ok(GoMap { memory, types, ty: ty.clone(), key, elem, slots, address, header })
+        Ok(GoMap { memory, types, ty, key, elem, slots, address, header })
     }
 
     /// The same map, its keys and elems read through other memory: the target's with a key laid over it.

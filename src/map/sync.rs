@@ -406,6 +406,11 @@ fn field(ty: &GoType, name: &str) -> Option<(u64, TypeId)> {
     fields.iter().find(|field| &*field.name == name).map(|field| (field.offset, field.ty))
 }
 
+/// The type of both inner maps of a `sync.Map` that has such.
+pub fn inner_type(ty: &GoType) -> Option<TypeId> {
+    field(ty, "dirty").map(|(_, inner)| inner)
+}
+
 fn unknown(ty: &GoType) -> Error {
     Error::Type(format!("this {} has a layout that is not known", ty.name))
 }

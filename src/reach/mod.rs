@@ -1,0 +1,550 @@
+//! Every map of a process. First those that package variables lead to by typed traversal: through structs, pointers,
+//! slices, arrays, interfaces, channel buffers and the maps themselves, breadth first, so that a map's owner path is
+//! short. Then those that untyped words lead to: closures, `unsafe.Pointer`, stacks, finalizers, and without DWARF the
+//! variables; interface values among the words give types again. Last those among the heap's objects that their keys'
+//! own hashes prove to be maps, though nothing is known to lead there.
+
+mod parallel;
+mod plan;
+mod roots;
+mod steps;
+mod visit;
+mod visited;
+
+pub use parallel::in_pieces;
+
+use crate::error::Watch;
+use crate::heap::identify::{Identified, Identifier};
+use crate::heap::Heap;
+use crate::memory::Place as MemoryPlace;
+use crate::session::{MapRef, Session};
+use crate::types::Location;
+use crate::Result;
+use plan::{LeadKind, PlanId, Plans};
+use roots::Pairs;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use steps::{Place, Steps, NONE};
+use visit::{Batch, Child, Item, Target, World, UNTYPED};
+use visited::{Tag, Visited};
+
+/// A map, and how it was come to.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// Address of its header.
+    pub address: u64,
+    /// Its type's plan, and where it hangs.
+    plan: PlanId,
+    place: Place,
+    /// How it was found.
+    pub found: Found,
+    /// `len(m)`.
+    pub count: u64,
+    /// Live slots, and slots allocated; the latter is 0 for a `sync.Map`.
+    pub live: u64,
+    pub capacity: u64,
+    /// Bytes of header, buckets or groups, directory and indirect keys and elems.
+    pub bytes: u64,
+    /// Classic: overflow buckets. Swiss: tombstones.
+    spare: u32,
+}
+
+/// How a map was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A package variable, a goroutine's stack or a finalizer leads to it.
+    Reached,
+    /// The heap holds it, and its keys lie where their hash says; nothing is known to lead to it.
+    Candidate,
+}
+
+impl Found {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Found::Reached => "reached",
+            Found::Candidate => "candidate",
+        }
+    }
+}
+
+/// What a traversal found.
+pub struct Reach<'s> {
+    session: &'s Session,
+    plans: Plans<'s>,
+    steps: Steps,
+    /// The maps, in the order they were come to.
+    pub maps: Vec<Reached>,
+    /// What kept the traversal from going everywhere, one sentence each.
+    pub notes: Vec<String>,
+    /// By header: other types that a map's bytes can be of as well.
+    or: FxHashMap<u64, Box<[Arc<str>]>>,
+    /// Bytes of the heap's objects; `None` when its spans were not found.
+    pub heap: Option<u64>,
+}
+
+impl Reach<'_> {
+    /// A map's header and type.
+    pub fn map(&self, map: &Reached) -> MapRef {
+        let ty = self.plans.get(map.plan).map_or(crate::map::sync::ANY_TYPE, |plan| plan.ty.id);
+        MapRef { address: map.address, ty }
+    }
+
+    /// The name of a map's type.
+    pub fn type_name(&self, map: &Reached) -> &str {
+        self.plans.get(map.plan).map_or("", |plan| &plan.ty.name)
+    }
+
+    /// A map's layout: `classic`, `swiss` or `sync`.
+    pub fn layout(&self, map: &Reached) -> &'static str {
+        let parts = self.plans.get(map.plan).and_then(|plan| plan.map.as_ref()?.parts.as_ref());
+        match parts {
+            None => "sync",
+            Some(parts) if parts.slots.classic => "classic",
+            Some(_) => "swiss",
+        }
+    }
+
+    /// Overflow buckets of a classic map.
+    pub fn overflow(&self, map: &Reached) -> Option<u32> {
+        (self.layout(map) == "classic").then_some(map.spare)
+    }
+
+    /// Tombstones of a Swiss map.
+    pub fn tombstones(&self, map: &Reached) -> Option<u32> {
+        (self.layout(map) == "swiss").then_some(map.spare)
+    }
+
+    /// Other types that a map's bytes can be of as well.
+    pub fn or(&self, map: &Reached) -> &[Arc<str>] {
+        self.or.get(&map.address).map_or(&[], |or| or)
+    }
+
+    /// A map's owner path: `main.server.sessions["a"].cache`.
+    pub fn path(&self, map: &Reached) -> String {
+        self.steps.path(&self.plans, &self.session.types, &*self.session.memory, map.place)
+    }
+}
+
+/// Items visited in one go.
+const BLOCK: usize = 1 << 15;
+/// Items waiting, above which the newest come first: they lead to fewer new ones than the oldest.
+const MANY_WAITING: usize = 1 << 19;
+/// Elements of one slice or array that are looked at.
+const MAX_ELEMENTS: u64 = 1 << 30;
+/// Elements in one item.
+const PIECE: u64 = 1 << 10;
+/// Large maps within the entries of large maps: deeper ones wait in memory.
+const MAX_NESTED: usize = 16;
+
+/// Finds the maps of a session.
+pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
+    let identifier = Identifier::new(session);
+    let identifier = identifier.as_ref();
+    let mut traversal = Traversal {
+        session,
+        watch,
+        alone: session.memory.place() == MemoryPlace::Debugger,
+        heap: identifier.ok().map(|identifier| identifier.heap()),
+        identifier: identifier.ok(),
+        pairs: None,
+        visited: Visited::new(identifier.ok().map(|identifier| identifier.heap())),
+        waiting: VecDeque::new(),
+        untyped: Vec::new(),
+        hidden: FxHashMap::default(),
+        doubtful: Vec::new(),
+        how: Found::Reached,
+        unreadable: 0,
+        done: 0,
+        nested: 0,
+        found: Reach {
+            session,
+            plans: Plans::new(&session.types),
+            steps: Steps::default(),
+            maps: Vec::new(),
+            notes: Vec::new(),
+            or: FxHashMap::default(),
+            heap: identifier.ok().map(|identifier| identifier.heap().bytes()),
+        },
+    };
+    traversal.from_variables()?;
+    match identifier {
+        Ok(identifier) => traversal.search_heap(identifier)?,
+        Err(error) => traversal.found.notes.push(format!("the heap was not searched: {error}")),
+    }
+    traversal.finish();
+    Ok(traversal.found)
+}
+
+struct Traversal<'t, 's> {
+    session: &'s Session,
+    watch: &'t dyn Watch,
+    /// Whether the memory may be read by this thread only.
+    alone: bool,
+    heap: Option<&'t Heap>,
+    identifier: Option<&'t Identifier<'s>>,
+    pairs: Option<Pairs>,
+    visited: Visited,
+    waiting: VecDeque<Item>,
+    /// Untyped words met on the way, put off until all that types tell is known.
+    untyped: Vec<Item>,
+    /// Maps that the heap holds and no type led to.
+    hidden: FxHashMap<u64, Identified>,
+    /// Such maps that fit several types, and were come to.
+    doubtful: Vec<(Identified, Place)>,
+    how: Found,
+    unreadable: u64,
+    done: u64,
+    nested: usize,
+    found: Reach<'s>,
+}
+
+impl<'s> Traversal<'_, 's> {
+    fn from_variables(&mut self) -> Result<()> {
+        let variables = self.session.types.variables();
+        if variables.is_empty() {
+            let path = self.session.types.program().path.display();
+            self.found.notes.push(format!("{path} has no DWARF, so its package variables have no names or types"));
+        }
+        for (name, Location { address, ty }) in variables {
+            if !self.found.plans.leads(ty) {
+                continue;
+            }
+            let plan = self.found.plans.id(ty);
+            let place = self.root(name);
+            if self.found.plans.make(plan) {
+                self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
+            }
+        }
+        self.run(0)
+    }
+
+    /// The place of a root with this name.
+    fn root(&mut self, name: impl Into<Box<str>>) -> Place {
+        let lead = self.found.plans.add_lead(name, LeadKind::Root);
+        Place { parent: NONE, lead, payload: 0 }
+    }
+
+    /// A step to a root with this name.
+    fn root_step(&mut self, name: impl Into<Box<str>>) -> Place {
+        let place = self.root(name);
+        let parent = self.found.steps.add(&self.found.plans, place);
+        let lead = self.found.plans.add_lead("", LeadKind::Field);
+        Place { parent, lead, payload: 0 }
+    }
+
+    /// Visits what waits until no more than `rest` items do.
+    fn run(&mut self, rest: usize) -> Result<()> {
+        while self.waiting.len() > rest {
+            let many = self.waiting.len() > MANY_WAITING;
+            let count = self.waiting.len().min(BLOCK);
+            let block: Vec<Item> = match many {
+                false => self.waiting.drain(..count).collect(),
+                true => self.waiting.drain(self.waiting.len() - count..).collect(),
+            };
+            self.done += count as u64;
+            self.watch.tick(self.done, self.done + self.waiting.len() as u64)?;
+            let world = self.world();
+            let batches = in_pieces(&block, self.alone, self.watch, &|first, items, watch| {
+                let mut batch = Batch::default();
+                for (index, item) in (first as u32..).zip(items) {
+                    if index & 63 == 0 {
+                        watch.tick(0, 0)?;
+                    }
+                    world.visit(index, item, watch, &mut batch)?;
+                }
+                Ok(batch)
+            })?;
+            let mut steps = vec![NONE; block.len()];
+            for batch in batches {
+                let large = self.absorb(&block, &mut steps, batch)?;
+                for index in large {
+                    self.large_map(&block, &mut steps, index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn world(&self) -> World<'_> {
+        World {
+            memory: &*self.session.memory,
+            types: &self.session.types,
+            heap: self.heap,
+            plans: &self.found.plans,
+            visited: &self.visited,
+            pairs: self.pairs.as_ref(),
+            identifier: self.identifier,
+        }
+    }
+
+    /// Takes in what a piece of a block led to; returns the items whose entries were left for later.
+    fn absorb(&mut self, block: &[Item], steps: &mut [u32], batch: Batch) -> Result<Vec<u32>> {
+        self.unreadable += batch.unreadable;
+        for (index, survey) in batch.maps {
+            let Some(item) = block.get(index as usize) else { continue };
+            self.note_map(item.address, item.plan, item.place, &survey);
+        }
+        for child in batch.children {
+            let from = child.from as usize;
+            let (Some(item), Some(step)) = (block.get(from), steps.get_mut(from)) else { continue };
+            if *step == NONE {
+                *step = self.found.steps.add(&self.found.plans, item.place);
+            }
+            let place = Place { parent: *step, lead: child.lead, payload: child.payload };
+            self.take(&child, place);
+        }
+        Ok(batch.large)
+    }
+
+    /// The entries of a map with so many that what they lead to is visited in between.
+    fn large_map(&mut self, block: &[Item], steps: &mut [u32], index: u32) -> Result<()> {
+        let Some(item) = block.get(index as usize) else { return Ok(()) };
+        let (session, watch) = (self.session, self.watch);
+        let Some(parts) = self.found.plans.get(item.plan).and_then(|plan| plan.map.as_ref()?.parts.clone()) else {
+            return Ok(());
+        };
+        let Ok(map) = crate::map::GoMap::open_as(&*session.memory, &session.types, &parts, item.address) else {
+            return Ok(());
+        };
+        let mut batch = Batch::default();
+        map.each(watch, &mut |entry| {
+            self.world().entry(index, item, entry, &mut batch);
+            if batch.children.len() >= BLOCK {
+                self.absorb(block, steps, std::mem::take(&mut batch))?;
+                if self.waiting.len() > MANY_WAITING && self.nested < MAX_NESTED {
+                    self.nested += 1;
+                    let visited = self.run(MANY_WAITING / 2);
+                    self.nested -= 1;
+                    visited?;
+                }
+            }
+            Ok(true)
+        })?;
+        self.absorb(block, steps, batch).map(drop)
+    }
+
+    /// Notes that something is led to, unless it was visited.
+    fn take(&mut self, child: &Child, place: Place) {
+        let (address, doubt) = (child.address, child.doubt);
+        let (plan, target) = match child.target {
+            Target::Untyped => return self.take_untyped(address, place),
+            Target::Dynamic { descriptor, data } => {
+                let Some((plan, direct)) = self.found.plans.dynamic(&*self.session.memory, descriptor) else { return };
+                let child = Child { address: if direct { address } else { data }, ..*child };
+                let target = if direct { Target::InPlace(plan) } else { Target::Value(plan) };
+                return self.take(&Child { target, ..child }, place);
+            }
+            target @ (Target::Value(plan) | Target::Array(plan, _) | Target::InPlace(plan)) => (plan, target),
+            Target::Known(plan) => {
+                self.visited.claim(self.heap, address, Tag::value(plan), 0);
+                return;
+            }
+        };
+        if !self.found.plans.make(plan) {
+            return;
+        }
+        let size = self.found.plans.get(plan).map_or(0, |plan| plan.ty.size);
+        match target {
+            Target::Array(_, count) => {
+                let count = self.elements_there(address, size, count);
+                // Pointers into the array are visits of it too, if all of it is visited.
+                if child.claims && !self.visited.claim(self.heap, address, Tag::array(plan), size) {
+                    return;
+                }
+                let mut first = 0;
+                while first < count {
+                    let piece = PIECE.min(count - first);
+                    let at = address.wrapping_add(first.wrapping_mul(size));
+                    let item = Item { address: at, plan, first: first as u32, count: piece as u32, doubt, place };
+                    self.waiting.push_back(item);
+                    first += piece;
+                }
+            }
+            Target::InPlace(_) => {
+                self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
+            }
+            _ => {
+                let new = !(doubt && self.is_other_map(address, plan));
+                if new && self.visited.claim(self.heap, address, Tag::value(plan), size) {
+                    self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
+                }
+            }
+        }
+    }
+
+    /// Whether the heap search found a map of other types there; one that has this type too is found now.
+    fn is_other_map(&mut self, address: u64, plan: PlanId) -> bool {
+        let Some(found) = self.hidden.get(&address) else { return false };
+        let ty = self.found.plans.get(plan).filter(|plan| plan.map.is_some()).map(|plan| &plan.ty);
+        let fits = ty.is_some_and(|ty| ty.id == found.map.ty || found.or.contains(&ty.name));
+        if fits {
+            self.hidden.remove(&address);
+        }
+        !fits
+    }
+
+    /// How many of so many elements there can be at an address.
+    fn elements_there(&self, address: u64, size: u64, count: u64) -> u64 {
+        let object = self.heap.and_then(|heap| heap.object(address));
+        let room = object.map_or(u64::MAX, |object| object.base.saturating_add(object.span.elem_size) - address);
+        let count = count.min(MAX_ELEMENTS).min(room / size.max(1));
+        if object.is_some() || count <= PIECE {
+            return count;
+        }
+        // Outside of the heap: as far as there is memory.
+        let memory = &*self.session.memory;
+        (0..count).step_by(PIECE as usize).take_while(|at| memory.u8(address.wrapping_add(at * size)).is_ok()).count()
+            as u64
+            * PIECE
+    }
+
+    /// Notes that a word of unknown type leads to an object: now or, while types still tell more, later.
+    fn take_untyped(&mut self, address: u64, place: Place) {
+        let Some((heap, object)) = self.heap.and_then(|heap| Some((heap, heap.object(address)?))) else { return };
+        if object.span.no_scan || self.visited.has_object(&object) {
+            return;
+        }
+        let head = heap.type_word(object.span);
+        let words = ((object.span.elem_size - head) / 8).min(u32::MAX.into()) as u32;
+        let address = object.base.saturating_add(head);
+        let item = Item { address, plan: UNTYPED, first: 0, count: words, doubt: true, place };
+        if self.pairs.is_none() {
+            self.untyped.push(item);
+            return;
+        }
+        if !object.is_allocated(&*self.session.memory) || !self.visited.claim_untyped(&object) {
+            return;
+        }
+        if let Some(found) = self.hidden.remove(&object.base) {
+            return self.take_hidden(found, place);
+        }
+        // The runtime may have noted the type of a large object.
+        let noted = heap.noted_type(&*self.session.memory, &object);
+        if let Some((plan, false)) = noted.and_then(|ty| self.found.plans.dynamic(&*self.session.memory, ty)) {
+            let count = self.found.plans.make(plan).then(|| self.found.plans.get(plan).map(|plan| plan.ty.size));
+            if let Some(size) = count.flatten().filter(|&size| size > 0) {
+                let target = Target::Array(plan, (object.span.elem_size - head) / size);
+                let child = Child { from: 0, lead: 0, payload: 0, address, target, doubt: true, claims: true };
+                return self.take(&child, place);
+            }
+        }
+        self.waiting.push_back(item);
+    }
+
+    /// A map of the heap whose type memory told was come to.
+    fn take_hidden(&mut self, found: Identified, place: Place) {
+        if !found.or.is_empty() {
+            self.doubtful.push((found, place));
+            return;
+        }
+        let plan = self.found.plans.header(found.map.ty);
+        if self.found.plans.make(plan) && self.visited.claim(self.heap, found.map.address, Tag::value(plan), 0) {
+            let address = found.map.address;
+            self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
+        }
+    }
+
+    fn note_map(&mut self, address: u64, plan: PlanId, place: Place, counts: &visit::Counts) {
+        let found = self.how;
+        let visit::Counts { count, live, capacity, bytes, spare } = *counts;
+        self.found.maps.push(Reached { address, plan, place, found, count, live, capacity, bytes, spare });
+    }
+
+    /// Adds the maps that no type led to.
+    fn search_heap(&mut self, identifier: &Identifier<'s>) -> Result<()> {
+        let heap = identifier.heap();
+        let visited = &self.visited;
+        let spans: Vec<&crate::heap::Span> = identifier.header_spans().collect();
+        let found = in_pieces(&spans, self.alone, self.watch, &|_, spans, watch| {
+            let mut found: Vec<(u64, Identified)> = Vec::new();
+            for header in spans.iter().flat_map(|span| identifier.headers(span)) {
+                watch.tick(0, 0)?;
+                let known = heap.object(header).is_some_and(|object| visited.has_typed(&object));
+                if !known {
+                    found.extend(identifier.identify(header, watch)?.map(|found| (header, found)));
+                }
+            }
+            Ok(found)
+        })?;
+        self.hidden = found.into_iter().flatten().collect();
+        self.pairs = Some(Pairs::of(self.session)?);
+        for item in std::mem::take(&mut self.untyped) {
+            self.take_untyped(item.address, item.place);
+        }
+        self.run(0)?;
+        for (name, range) in roots::ranges(self.session, heap) {
+            self.mark(name, range)?;
+        }
+        self.add_doubtful()?;
+        self.how = Found::Candidate;
+        let mut rest: Vec<Identified> = std::mem::take(&mut self.hidden).into_values().collect();
+        rest.sort_by_key(|found| found.map.address);
+        for found in rest {
+            let place = self.root(format!("heap object {:#x}", found.map.address));
+            self.take_hidden(found, place);
+        }
+        self.run(0)?;
+        self.add_doubtful()
+    }
+
+    /// Visits what the words of a range of memory lead to.
+    fn mark(&mut self, name: String, range: Range<u64>) -> Result<()> {
+        const WORDS: u64 = 1 << 17;
+        let place = self.root_step(name);
+        let mut at = range.start.next_multiple_of(8);
+        while at < range.end {
+            // One word more, for an interface across the edge.
+            let count = (range.end - at).div_ceil(8).min(WORDS);
+            let (plan, count) = (UNTYPED, count as u32);
+            self.waiting.push_back(Item { address: at, plan, first: 0, count, doubt: true, place });
+            at += 8 * u64::from(count);
+        }
+        self.run(0)
+    }
+
+    /// Adds the maps that fit several types, unless their type has become known since.
+    fn add_doubtful(&mut self) -> Result<()> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let mut known: FxHashSet<u64> = doubtful.iter().map(|(found, _)| found.map.address).collect();
+        let noted: FxHashSet<u64> =
+            self.found.maps.iter().map(|map| map.address).filter(|at| known.contains(at)).collect();
+        known.retain(|address| !noted.contains(address));
+        for (found, place) in doubtful {
+            if !known.contains(&found.map.address) {
+                continue;
+            }
+            let plan = self.found.plans.header(found.map.ty);
+            let parts = match self.found.plans.make(plan) {
+                true => self.found.plans.get(plan).and_then(|plan| plan.map.as_ref()?.parts.clone()),
+                false => None,
+            };
+            let Some(parts) = parts else { continue };
+            let (memory, types) = (&*self.session.memory, &self.session.types);
+            let Ok(map) = crate::map::GoMap::open_as(memory, types, &parts, found.map.address) else { continue };
+            let counts = visit::Counts::of(&map, self.watch)?;
+            self.note_map(found.map.address, plan, place, &counts);
+            self.found.or.insert(found.map.address, found.or.into());
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        // A header come to as two types is one map.
+        let mut known: Vec<u64> = Vec::with_capacity(self.found.maps.len());
+        known.extend(self.found.maps.iter().map(|map| map.address));
+        known.sort_unstable();
+        if known.windows(2).any(|pair| pair[0] == pair[1]) {
+            let mut seen = FxHashSet::default();
+            self.found.maps.retain(|map| seen.insert(map.address));
+        }
+        if self.visited.full {
+            self.found.notes.push("more places are reachable than are remembered; the rest was not visited".into());
+        }
+        if self.unreadable > 0 {
+            self.found.notes.push(format!("{} values on the way could not be read", self.unreadable));
+        }
+    }
+}
