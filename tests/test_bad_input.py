@@ -70,6 +70,16 @@ def test_what_is_wrong_in_a_readable_map_is_said_in_state(corrupt, version):
 
 
 @BOTH
+def test_a_lookup_under_a_writer_says_so(corrupt, version):
+    for verb, key, verdict in (("get", "7", "present"), ("why", "7", "present"), ("why", "-7", "absent")):
+        [document] = documents(ask(corrupt(version), verb, "main.Writing", key, "--json").stdout)
+        assert document["verdict"] == verdict
+        [note] = document["map"]["state"]
+        assert note.startswith("a goroutine was writing to the map") and note.endswith("entries may be half updated")
+    assert "  note: a goroutine was writing" in ask(corrupt(version), "get", "main.Writing", "7").stdout
+
+
+@BOTH
 def test_a_truncated_core_answers_what_it_can(corrupt, version, tmp_path):
     dump = corrupt(version)
     whole = dump.core.stat().st_size

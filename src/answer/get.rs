@@ -128,7 +128,14 @@ pub fn read_found(session: &Session, map: &GoMap<'_>, lookup: &Lookup) -> Result
     Ok(Some(Present { elem, verdict }))
 }
 
-/// Why a lookup could not go by hash, as a sentence for `state`.
+/// What a reader of this lookup must know, as sentences for `state`: a writer at work, why it could not go by hash.
+pub fn lookup_notes(map: &GoMap<'_>, hasher: &Hasher, lookup: &Lookup) -> Vec<String> {
+    let mut notes: Vec<String> = map.write_in_progress().map(String::from).into_iter().collect();
+    notes.extend(hash_notes(hasher, lookup));
+    notes
+}
+
+/// Why a lookup could not go by hash.
 pub fn hash_notes(hasher: &Hasher, lookup: &Lookup) -> Vec<String> {
     match (hasher, &lookup.hash) {
         (Hasher::Unknown(why), _) => vec![format!("every key was compared, because no hash could be computed: {why}")],
@@ -160,7 +167,7 @@ pub fn get(
     let lookup = map.look_up(&hasher, &keys, &bytes, watch)?;
     let present = read_found(session, &map, &lookup)?;
     let verdict = present.as_ref().map_or("absent", |present| present.verdict);
-    let mut state = hash_notes(&hasher, &lookup);
+    let mut state = lookup_notes(&map, &hasher, &lookup);
     state.extend_from_slice(&session.notes);
     if map.address == 0 {
         state.push("nil map".into());

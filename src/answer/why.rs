@@ -1,6 +1,6 @@
 //! `gomap why`: how the runtime looks a key up, step by step, and which stored keys look like it.
 
-use super::get::{hash_notes, KeyInput};
+use super::get::{lookup_notes, KeyInput};
 use super::{head, head_text, place_json, place_text, write_error, Show, Values};
 use crate::error::Watch;
 use crate::map::keys::{KeyHash, Keys};
@@ -50,7 +50,7 @@ pub fn why(
     let keys = Keys::new(&overlay, map.types);
     let hasher = session.hasher(&map);
     let inquiry = inquire(&map, &keys, &hasher, &bytes, budget, watch)?;
-    let mut state = hash_notes(&hasher, &inquiry.lookup);
+    let mut state = lookup_notes(&map, &hasher, &inquiry.lookup);
     if let (true, Some(budget)) = (inquiry.is_cut, budget) {
         state.push(format!(
             "only {} of {} stored keys were compared within {} s, so nearer ones may be left, and the key itself may lie \

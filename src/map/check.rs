@@ -550,12 +550,7 @@ impl Checker<'_, '_> {
         if nan > 0 {
             self.report.add(FindingKind::NanKey, || format!("{nan} keys hold a NaN"));
         }
-        let writing = match &self.map.header {
-            Header::Classic(header) => header.flags & hmap::HASH_WRITING != 0,
-            Header::Swiss(header) => header.writing != 0,
-            Header::Nil | Header::Sync(_) => false,
-        };
-        if writing {
+        if self.map.write_in_progress().is_some() {
             let who = writer.map_or("; its thread is not inside a map write here".into(), |who| format!(": {who}"));
             self.report.add(FindingKind::Writing, || format!("the flag of a writer is set{who}"));
         }

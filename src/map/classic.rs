@@ -171,11 +171,6 @@ impl Header {
         survey.capacity = cells * SLOTS as u64;
         let arrays = survey.buckets.unwrap_or(0) + if self.is_growing() { self.old_bucket_count() } else { 0 };
         survey.bytes = (arrays + overflow).saturating_mul(map.slots.size).saturating_add(hmap::SIZE as u64);
-        if self.flags & hmap::HASH_WRITING != 0 {
-            survey
-                .findings
-                .add(|| "a goroutine was writing to the map (hashWriting); entries may be half updated".into());
-        }
         if self.is_growing() {
             let old = self.old_bucket_count();
             let evacuated = old.saturating_sub(unevacuated);

@@ -13,7 +13,7 @@ pub mod sync;
 mod tests;
 
 use crate::error::Watch;
-use crate::layout::SLOTS;
+use crate::layout::{hmap, SLOTS};
 use crate::memory::{Memory, MemoryError};
 use crate::types::{GoType, MapLayout, MapType, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -253,6 +253,19 @@ impl<'a> GoMap<'a> {
         }
     }
 
+    /// What the header's flag of a writer says, when it is set.
+    pub fn write_in_progress(&self) -> Option<&'static str> {
+        match &self.header {
+            Header::Classic(header) if header.flags & hmap::HASH_WRITING != 0 => {
+                Some("a goroutine was writing to the map (hashWriting); entries may be half updated")
+            }
+            Header::Swiss(header) if header.writing != 0 => {
+                Some("a goroutine was writing to the map; entries may be half updated")
+            }
+            _ => None,
+        }
+    }
+
     /// `classic`, `swiss` or `sync`.
     pub fn layout(&self) -> &'static str {
         if self.ty.is_sync_map() {
@@ -352,6 +365,9 @@ impl<'a> GoMap<'a> {
             .bytes
             .saturating_add(indirect(self.slots.indirect_key, self.key.size))
             .saturating_add(indirect(self.slots.indirect_elem, self.elem.size));
+        if let Some(writing) = self.write_in_progress() {
+            survey.findings.add(|| writing.into());
+        }
         let (count, live) = (self.count(), survey.live);
         if count != live {
             survey.findings.add(|| format!("count says {count}, but {live} live slots were found"));
