@@ -36,6 +36,7 @@ bench: build $(VENV)/.ready
 	$(VENV)/bin/python benches/bench.py
 	$(VENV)/bin/python benches/debugger.py
 	$(VENV)/bin/python benches/watch.py
+	$(VENV)/bin/python benches/goroutines.py
 
 FUZZ_SECONDS := 60
 FUZZERS := protobuf tracebacks trace

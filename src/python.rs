@@ -1,7 +1,7 @@
 //! The binding to a debugger's Python: thin, typed errors in, one exception out, no panic across.
 
 use crate::answer::{
-    self, Format, GoroutineOptions, InFrame, KeyInput, ListOptions, PrintOptions, Show, SortBy, Tally,
+    self, Format, GoroutineOptions, InFrame, KeyInput, LeaksOptions, ListOptions, PrintOptions, Show, SortBy, Tally,
 };
 use crate::error::Watch;
 use crate::evidence::join::Target;
@@ -592,18 +592,33 @@ impl PySession {
         Output::open(to)?.run(py, move |watch, out| answer::locals(session.get(), at, &show, watch, out))
     }
 
-    /// Shows clusters of stuck goroutines; returns whether one is worse than waiting.
-    #[pyo3(signature = (*, all, json, to))]
-    fn leaks(&self, py: Python<'_>, all: bool, json: bool, to: OutputArgs) -> PyResult<bool> {
+    /// Shows clusters of stuck goroutines; returns whether there is one to fail on.
+    #[pyo3(signature = (*, all, graph, fail_on, json, to))]
+    fn leaks(
+        &self,
+        py: Python<'_>,
+        all: bool,
+        graph: Option<String>,
+        fail_on: String,
+        json: bool,
+        to: OutputArgs,
+    ) -> PyResult<bool> {
         let session = Shared(&self.session);
-        Output::open(to)?.run(py, move |watch, out| answer::leaks(session.get(), all, json, watch, out))
+        Output::open(to)?.run(py, move |watch, out| {
+            let graph = graph.map(|name| answer::Language::of(&name)).transpose()?;
+            let options = LeaksOptions { all, json, graph, fail_on: answer::fail_on(&fail_on)? };
+            answer::leaks(session.get(), options, watch, out)
+        })
     }
 
     /// Explains one goroutine.
-    #[pyo3(signature = (goid, *, json, to))]
-    fn explain(&self, py: Python<'_>, goid: u64, json: bool, to: OutputArgs) -> PyResult<()> {
+    #[pyo3(signature = (goid, *, graph, json, to))]
+    fn explain(&self, py: Python<'_>, goid: u64, graph: Option<String>, json: bool, to: OutputArgs) -> PyResult<()> {
         let session = Shared(&self.session);
-        Output::open(to)?.run(py, move |watch, out| answer::explain(session.get(), goid, json, watch, out))
+        Output::open(to)?.run(py, move |watch, out| {
+            let graph = graph.map(|name| answer::Language::of(&name)).transpose()?;
+            answer::explain(session.get(), goid, json, graph, watch, out)
+        })
     }
 }
 

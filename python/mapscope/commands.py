@@ -518,18 +518,28 @@ def _run_locals(front, args):
 
 def _leaks_options(parser):
     parser.add_argument("--all", action="store_true", help="known idle patterns too")
+    parser.add_argument("--fail-on", metavar="CLASS", default="leak-suspect",
+                        help="the least class that gives exit status 1: likely-key-mismatch, leak-suspect (the default), "
+                             "waiting, or none")
+    _graph_option(parser)
+
+
+def _graph_option(parser):
+    parser.add_argument("--graph", choices=["mermaid", "dot"], help="draw the chains instead")
 
 
 def _run_leaks(front, args):
-    return int(front.session().leaks(all=args.all, json=args.json, to=output(front, args)))
+    return int(front.session().leaks(all=args.all, graph=args.graph, fail_on=unquote(args.fail_on), json=args.json,
+                                     to=output(front, args)))
 
 
 def _explain_options(parser):
     parser.add_argument("goid", metavar="GOID", type=_count, help="a goroutine ID")
+    _graph_option(parser)
 
 
 def _run_explain(front, args):
-    front.session().explain(args.goid, json=args.json, to=output(front, args))
+    front.session().explain(args.goid, graph=args.graph, json=args.json, to=output(front, args))
 
 
 def _operations(text):
@@ -753,13 +763,17 @@ examples:
   gomap locals --goroutine 21 --frame 3
   gomap print m --goroutine 21 --frame 3""", _locals_options, _run_locals, takes_map=False),
     Verb("leaks", "Show clusters of stuck goroutines, scored, with the map key behind each where one is found.", """\
-Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect.
+Exit status of the command-line form: 1 when a cluster is a likely key mismatch or a leak suspect; --fail-on CLASS
+sets another least class.
 
 example:
-  gomap leaks""", _leaks_options, _run_leaks, takes_map=False),
+  gomap leaks
+  gomap leaks --fail-on likely-key-mismatch
+  gomap leaks --graph mermaid -o leaks.mmd""", _leaks_options, _run_leaks, takes_map=False),
     Verb("explain", "Explain one goroutine: what it waits on, which map entry holds that, who could wake it.", """\
 example:
-  gomap explain 21""", _explain_options, _run_explain, takes_map=False),
+  gomap explain 21
+  gomap explain 21 --graph dot""", _explain_options, _run_explain, takes_map=False),
 ]
 
 BY_NAME = {verb.name: verb for verb in VERBS}

@@ -2,7 +2,8 @@
 
 use super::{flush, flush_if_full, line};
 use crate::error::Watch;
-use crate::goroutine::{list, Blocked, Channel, Direction, Goroutine, Line, On, Queue};
+use crate::goroutine::code::PcInfo;
+use crate::goroutine::{each, ids, Blocked, Channel, Direction, Frame, Goroutine, Line, On, Queue, Runtime};
 use crate::session::Session;
 use crate::{Error, Result};
 use regex::Regex;
@@ -10,6 +11,7 @@ use rustc_hash::FxHashMap;
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Which goroutines, and how.
 #[derive(Debug, Default)]
@@ -55,82 +57,131 @@ pub fn parse_label(text: &str) -> Result<(String, String)> {
     split.ok_or_else(|| Error::Usage(format!("a label filter is KEY=VALUE, not {text:?}")))
 }
 
-/// Shows the goroutines of a target.
+/// Shows the goroutines of a target; each is read, written and forgotten, for there may be very many.
 pub fn goroutines(session: &Session, options: &GoroutineOptions, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
-    let found = list(session, watch)?;
-    let ids = found.ids();
-    let kept: Vec<&Goroutine> = found.all.iter().filter(|g| options.keeps(g)).collect();
-    let mut notes = session.notes.clone();
-    notes.extend(found.notes.iter().cloned());
+    let runtime = Runtime::of(session)?;
+    let ids = ids(&runtime)?;
     if options.group {
-        return groups(&kept, &ids, options, &notes, out);
+        return groups(session, &runtime, &ids, options, watch, out);
     }
     let mut buffer = Vec::new();
+    let mut frames = Frames::default();
+    let (mut shown, mut total) = (0u64, 0u64);
     if options.json {
         buffer.extend_from_slice(b"{\"goroutines\":[");
-        for (i, goroutine) in kept.iter().enumerate() {
-            if i > 0 {
+    }
+    let listed = each(&runtime, watch, &mut |goroutine| {
+        total += 1;
+        if !options.keeps(&goroutine) {
+            return Ok(());
+        }
+        shown += 1;
+        if options.json {
+            if shown > 1 {
                 buffer.push(b',');
             }
-            serde_json::to_writer(&mut buffer, &document(goroutine, &ids)).map_err(|e| super::write_error(e.into()))?;
-            flush_if_full(out, &mut buffer)?;
+            frames.write_document(&goroutine, &ids, &mut buffer);
+        } else {
+            buffer.extend_from_slice(text(&goroutine, &ids, options.stack).as_bytes());
         }
-        let tail = json!({"shown": kept.len(), "total": found.all.len(), "dead": found.dead, "notes": notes});
-        let tail = tail.to_string();
+        flush_if_full(out, &mut buffer)
+    })?;
+    let notes: Vec<&String> = session.notes.iter().chain(&listed.notes).collect();
+    if options.json {
+        let tail = json!({"shown": shown, "total": total, "dead": listed.dead, "notes": notes}).to_string();
         buffer.extend_from_slice(b"],");
         buffer.extend_from_slice(&tail.as_bytes()[1..]);
         buffer.push(b'\n');
     } else {
-        for goroutine in &kept {
-            buffer.extend_from_slice(text(goroutine, &ids, options.stack).as_bytes());
-            flush_if_full(out, &mut buffer)?;
-        }
-        let total = found.all.len();
-        let mut end = format!("{} of {total} goroutines, {} dead ones left out\n", kept.len(), found.dead);
+        let mut end = format!("{shown} of {total} goroutines, {} dead ones left out\n", listed.dead);
         notes.iter().for_each(|note| end += &format!("note: {note}\n"));
         buffer.extend_from_slice(end.as_bytes());
     }
     flush(out, &mut buffer)
 }
 
-/// What makes goroutines alike: state and PCs.
+/// Goroutines in the same state at the same PCs; the first of them stands for all.
+struct Group {
+    first: Goroutine,
+    goids: Vec<u64>,
+}
+
 fn groups(
-    kept: &[&Goroutine],
+    session: &Session,
+    runtime: &Runtime<'_>,
     ids: &FxHashMap<u64, u64>,
     options: &GoroutineOptions,
-    notes: &[String],
+    watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let mut groups: FxHashMap<(String, Vec<u64>), Vec<&Goroutine>> = FxHashMap::default();
-    for goroutine in kept {
-        let pcs = goroutine.stack.frames.iter().map(|frame| frame.pc).collect();
-        groups.entry((goroutine.state(), pcs)).or_default().push(goroutine);
-    }
-    let mut groups: Vec<Vec<&Goroutine>> = groups.into_values().collect();
-    groups.sort_by_key(|group| (std::cmp::Reverse(group.len()), group[0].goid));
+    let mut groups: FxHashMap<(String, Vec<u64>), Group> = FxHashMap::default();
+    let mut shown = 0;
+    let listed = each(runtime, watch, &mut |goroutine| {
+        if options.keeps(&goroutine) {
+            shown += 1;
+            let pcs = goroutine.stack.frames.iter().map(|frame| frame.pc).collect();
+            let goid = goroutine.goid;
+            let alike = groups.entry((goroutine.state(), pcs));
+            alike.or_insert_with(|| Group { first: goroutine, goids: Vec::new() }).goids.push(goid);
+        }
+        Ok(())
+    })?;
+    let notes: Vec<&String> = session.notes.iter().chain(&listed.notes).collect();
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| (std::cmp::Reverse(group.goids.len()), group.first.goid));
     if options.json {
         let documents: Vec<Value> = groups
             .iter()
             .map(|group| {
-                let goids: Vec<u64> = group.iter().map(|g| g.goid).collect();
-                let stack = document(group[0], ids)["stack"].take();
-                json!({"count": group.len(), "state": group[0].state(), "goids": goids, "stack": stack})
+                let stack = document(&group.first, ids)["stack"].take();
+                json!({"count": group.goids.len(), "state": group.first.state(), "goids": group.goids, "stack": stack})
             })
             .collect();
-        return line(out, &json!({"groups": documents, "shown": kept.len(), "notes": notes}));
+        return line(out, &json!({"groups": documents, "shown": shown, "notes": notes}));
     }
     let mut buffer = Vec::new();
-    for group in &groups {
-        let goids: Vec<String> = group.iter().take(20).map(|g| g.goid.to_string()).collect();
-        let more = if group.len() > 20 { ", …" } else { "" };
-        let plural = if group.len() == 1 { "" } else { "s" };
-        let head = format!("{} goroutine{plural} [{}]: {}{more}\n", group.len(), group[0].state(), goids.join(", "));
+    for Group { first, goids } in &groups {
+        let named: Vec<String> = goids.iter().take(20).map(u64::to_string).collect();
+        let more = if goids.len() > 20 { ", …" } else { "" };
+        let plural = if goids.len() == 1 { "" } else { "s" };
+        let head = format!("{} goroutine{plural} [{}]: {}{more}\n", goids.len(), first.state(), named.join(", "));
         buffer.extend_from_slice(head.as_bytes());
-        buffer.extend_from_slice(stack_text(group[0]).as_bytes());
+        buffer.extend_from_slice(stack_text(first).as_bytes());
         flush_if_full(out, &mut buffer)?;
     }
     notes.iter().for_each(|note| buffer.extend_from_slice(format!("note: {note}\n").as_bytes()));
     flush(out, &mut buffer)
+}
+
+/// Documents of goroutines; what is said of a frame is made once for each PC.
+#[derive(Default)]
+struct Frames(FxHashMap<(u64, *const PcInfo, On), (Arc<PcInfo>, String)>);
+
+impl Frames {
+    /// Frames remembered; stacks of garbage must not fill our memory.
+    const MOST: usize = 1 << 16;
+
+    /// Appends the goroutine's document.
+    fn write_document(&mut self, goroutine: &Goroutine, ids: &FxHashMap<u64, u64>, buffer: &mut Vec<u8>) {
+        let head = head(goroutine, ids).to_string();
+        buffer.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
+        buffer.extend_from_slice(b",\"stack\":[");
+        if self.0.len() > Frames::MOST {
+            self.0.clear();
+        }
+        for (i, frame) in goroutine.stack.frames.iter().enumerate() {
+            if i > 0 {
+                buffer.push(b',');
+            }
+            let made = self.0.entry((frame.pc, Arc::as_ptr(&frame.info), frame.on)).or_insert_with(|| {
+                let lines: Vec<String> =
+                    frame.info.lines.iter().map(|line| frame_json(frame, line).to_string()).collect();
+                (frame.info.clone(), lines.join(","))
+            });
+            buffer.extend_from_slice(made.1.as_bytes());
+        }
+        buffer.extend_from_slice(b"]}");
+    }
 }
 
 /// `main.f at main.go:12`.
@@ -150,6 +201,9 @@ pub(super) fn text(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>, stack: bool
     let mut text = format!("goroutine {} [{}]", goroutine.goid, goroutine.state());
     if goroutine.system {
         text += " (runtime's own)";
+    }
+    if goroutine.in_c {
+        text += " (in C code)";
     }
     if let Some(line) = user_line(goroutine) {
         let _ = write!(text, " {}", place(line));
@@ -213,7 +267,11 @@ fn goids(queue: &Queue, ids: &FxHashMap<u64, u64>) -> Vec<u64> {
 
 fn channel_text(channel: &Channel, ids: &FxHashMap<u64, u64>) -> String {
     let closed = if channel.closed { ", closed" } else { "" };
-    let timer = if channel.timer { ", of a timer" } else { "" };
+    let timer = match (channel.timer, channel.due) {
+        (true, Some(due)) => format!(", of a timer due at {due} ns of the runtime's clock"),
+        (true, None) => ", of a timer".into(),
+        _ => String::new(),
+    };
     format!(
         "channel {:#x} (len {}, cap {}{closed}{timer}){}{}",
         channel.address,
@@ -222,6 +280,25 @@ fn channel_text(channel: &Channel, ids: &FxHashMap<u64, u64>) -> String {
         queue_text(&channel.receivers, "receiving", ids),
         queue_text(&channel.senders, "sending", ids)
     )
+}
+
+/// A channel without its waiters.
+pub(super) fn channel_label(channel: &Channel) -> String {
+    format!("channel {:#x}\nlen {}, cap {}", channel.address, channel.len, channel.cap)
+}
+
+/// The objects waited on, each with its address (0 when it has none) and a short text.
+pub(super) fn object_texts(blocked: &Blocked) -> Vec<(u64, String)> {
+    match blocked {
+        Blocked::NilChan => vec![(0, "a nil channel".into())],
+        Blocked::Chan { channel, .. } => vec![(channel.address, channel_label(channel))],
+        Blocked::Select(cases) => cases.iter().map(|c| (c.channel.address, channel_label(&c.channel))).collect(),
+        Blocked::Semaphore(sync) => vec![(sync.address, format!("{} {:#x}", blocked.kind(), sync.address))],
+        Blocked::Cond { address } => vec![(*address, format!("cond {address:#x}"))],
+        Blocked::Poll { desc, fd: Some(fd) } => vec![(*desc, format!("descriptor {fd}"))],
+        Blocked::Poll { desc, fd: None } => vec![(*desc, format!("poll record {desc:#x}"))],
+        Blocked::Timer { .. } => vec![(0, "a timer".into())],
+    }
 }
 
 fn verb(direction: Direction) -> &'static str {
@@ -262,7 +339,7 @@ fn channel_json(channel: &Channel, ids: &FxHashMap<u64, u64>) -> Value {
     let queue = |queue: &Queue| json!({"count": queue.count, "goids": goids(queue, ids), "cut": queue.cut});
     json!({
         "address": format!("{:#x}", channel.address), "len": channel.len, "cap": channel.cap,
-        "closed": channel.closed, "timer": channel.timer,
+        "closed": channel.closed, "timer": channel.timer, "due": channel.due,
         "receivers": queue(&channel.receivers), "senders": queue(&channel.senders),
     })
 }
@@ -303,22 +380,27 @@ fn line_json(line: &Option<Line>) -> Value {
     line.as_ref().map_or(Value::Null, |line| json!({"func": &*line.func, "file": &*line.file, "line": line.line}))
 }
 
+fn frame_json(frame: &Frame, line: &Line) -> Value {
+    let stack = match frame.on {
+        On::Goroutine => "goroutine",
+        On::System => "system",
+        On::Signal => "signal",
+    };
+    json!({
+        "pc": format!("{:#x}", frame.pc), "func": &*line.func, "file": &*line.file, "line": line.line,
+        "inlined": line.inlined, "on": stack,
+    })
+}
+
 /// One goroutine as JSON.
 pub(super) fn document(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Value {
-    let stack: Vec<Value> = goroutine
-        .lines()
-        .map(|(frame, line)| {
-            let stack = match frame.on {
-                On::Goroutine => "goroutine",
-                On::System => "system",
-                On::Signal => "signal",
-            };
-            json!({
-                "pc": format!("{:#x}", frame.pc), "func": &*line.func, "file": &*line.file, "line": line.line,
-                "inlined": line.inlined, "on": stack,
-            })
-        })
-        .collect();
+    let mut document = head(goroutine, ids);
+    document["stack"] = goroutine.lines().map(|(frame, line)| frame_json(frame, line)).collect();
+    document
+}
+
+/// All of it but the stack.
+fn head(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Value {
     let labels: serde_json::Map<String, Value> =
         goroutine.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     json!({
@@ -328,12 +410,11 @@ pub(super) fn document(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Valu
         "reason": goroutine.reason.as_deref(),
         "m": goroutine.m, "thread": goroutine.thread, "p": goroutine.p,
         "labels": labels,
-        "system": goroutine.system,
+        "system": goroutine.system, "in_c": goroutine.in_c,
         "parent": goroutine.parent,
         "created_at": line_json(&goroutine.created_at),
         "start": line_json(&goroutine.start),
         "gc_saw_waiting_at": goroutine.seen_waiting_since,
-        "stack": stack,
         "blocked_on": goroutine.blocked_on.as_ref().map(|blocked| blocked_json(blocked, ids)),
         "torn": goroutine.torn,
     })

@@ -1,6 +1,7 @@
 //! `gomap leaks` and `gomap explain`: clusters of stuck goroutines with their scores, one goroutine in words.
 
 use super::goroutines::{blocked_json, blocked_text, place, user_line};
+use super::graph::{self, Language};
 use super::write_error;
 use crate::error::Watch;
 use crate::goroutine::holders::Holder;
@@ -15,16 +16,46 @@ use serde_json::{json, Value};
 use std::fmt::Write as _;
 use std::io::Write;
 
-/// Shows clusters of stuck goroutines; returns whether one is a likely key mismatch or a leak suspect.
-pub fn leaks(session: &Session, all: bool, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
+/// What `gomap leaks` shows, and when it fails.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaksOptions {
+    /// Known idle patterns too.
+    pub all: bool,
+    pub json: bool,
+    /// Draws instead.
+    pub graph: Option<Language>,
+    /// Clusters of this class or a worse one are findings; `None` never fails.
+    pub fail_on: Option<Class>,
+}
+
+/// The class that `--fail-on` names; `none` is none.
+pub fn fail_on(name: &str) -> Result<Option<Class>> {
+    const CLASSES: [Class; 3] = [Class::LikelyKeyMismatch, Class::LeakSuspect, Class::Waiting];
+    let plain = name.replace(['-', ' '], "_");
+    if plain == "none" {
+        return Ok(None);
+    }
+    let found = CLASSES.into_iter().find(|class| class.name() == plain);
+    found.map(Some).ok_or_else(|| {
+        Error::Usage(format!("--fail-on is likely-key-mismatch, leak-suspect, waiting or none, not {name:?}"))
+    })
+}
+
+/// Shows clusters of stuck goroutines; returns whether there is one to fail on.
+pub fn leaks(session: &Session, options: LeaksOptions, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let leaks = find(session, watch)?;
-    let findings = leaks.clusters.iter().any(|cluster| cluster.class != Class::Waiting);
-    if as_json {
+    let bad = |cluster: &Cluster| options.fail_on.is_some_and(|least| cluster.class >= least && cluster.idle.is_none());
+    let findings = leaks.clusters.iter().any(bad);
+    let shown = |cluster: &&Cluster| options.all || cluster.idle.is_none();
+    if let Some(language) = options.graph {
+        let text = graph::of_leaks(&leaks, leaks.clusters.iter().filter(shown), language);
+        return drawn(text, options.json, out).map(|()| findings);
+    }
+    if options.json {
         record(session, &leaks, None, out)?;
         return Ok(findings);
     }
     let mut text = String::new();
-    let shown = |cluster: &&Cluster| all || cluster.idle.is_none();
     for cluster in leaks.clusters.iter().filter(shown) {
         text += &cluster_text(&leaks, cluster);
     }
@@ -39,20 +70,45 @@ pub fn leaks(session: &Session, all: bool, as_json: bool, watch: &dyn Watch, out
     Ok(findings)
 }
 
-/// Explains one goroutine.
-pub fn explain(session: &Session, goid: u64, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
+/// Writes a drawing, as it is or as the one member of a document.
+fn drawn(text: String, as_json: bool, out: &mut dyn Write) -> Result<()> {
+    match as_json {
+        true => super::line(out, &json!({ "graph": text })),
+        false => out.write_all(text.as_bytes()).map_err(write_error),
+    }
+}
+
+/// Explains one goroutine, in words or as a graph.
+pub fn explain(
+    session: &Session,
+    goid: u64,
+    as_json: bool,
+    graph: Option<Language>,
+    watch: &dyn Watch,
+    out: &mut dyn Write,
+) -> Result<()> {
     let leaks = find(session, watch)?;
     let goroutine = leaks.goroutines.all.iter().find(|g| g.goid == goid);
     let goroutine =
         goroutine.ok_or_else(|| Error::Usage(format!("there is no goroutine {goid}; see gomap goroutines")))?;
+    if let Some(language) = graph {
+        let cluster = cluster_of(&leaks, goroutine);
+        return drawn(graph::of_goroutine(&leaks, goroutine, cluster, language), as_json, out);
+    }
     if as_json {
         return record(session, &leaks, Some(goid), out);
     }
     out.write_all(story(&leaks, goroutine).as_bytes()).map_err(write_error)
 }
 
+/// The cluster that a goroutine is in.
+fn cluster_of<'l>(leaks: &'l Leaks, goroutine: &Goroutine) -> Option<&'l Cluster> {
+    let index = leaks.goroutines.all.iter().position(|g| g.goid == goroutine.goid)?;
+    leaks.clusters.iter().find(|cluster| cluster.members.contains(&index))
+}
+
 fn limits(leaks: &Leaks) -> Vec<String> {
-    let mut limits = leaks.goroutines.notes.clone();
+    let mut limits = leaks.goroutines.listed.notes.clone();
     limits.extend(leaks.holders.limits.iter().cloned());
     limits.push("the time a goroutine has waited is not known without a trace".into());
     if leaks.lookups_cut {
@@ -111,6 +167,16 @@ fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
 }
 
 fn site_text(site: &Site) -> String {
+    let whose = match site.link {
+        Link::Flow => "whose result is waited on",
+        Link::SameFunction => "in the waiting function",
+        Link::Caller => "in a caller",
+    };
+    format!("  map operation before the wait, {whose}: {}\n", site_label(site))
+}
+
+/// The operation, its map's type, and where it is.
+pub(super) fn site_label(site: &Site) -> String {
     let at = site.line.as_ref().map_or_else(|| format!("{:#x}", site.pc), place);
     let map = match (&site.map, &site.map_type) {
         (Some(map), Some(ty)) => format!(" of {map} ({ty})"),
@@ -118,12 +184,7 @@ fn site_text(site: &Site) -> String {
         _ => String::new(),
     };
     let key = site.key_expr.as_ref().map_or(String::new(), |key| format!(" with key {key}"));
-    let whose = match site.link {
-        Link::Flow => "whose result is waited on",
-        Link::SameFunction => "in the waiting function",
-        Link::Caller => "in a caller",
-    };
-    format!("  map operation before the wait, {whose}: {}{map}{key}, {at}\n", site.call)
+    format!("{}{map}{key}, {at}", site.call)
 }
 
 /// The lookup in words: the key, whether it is there, and the stored keys that are like it.
@@ -196,9 +257,7 @@ fn story(leaks: &Leaks, goroutine: &Goroutine) -> String {
     for holder in leaks.held_by(goroutine) {
         let _ = writeln!(text, "{} ({}).", capital(&holder_text(holder)), holder.map_type);
     }
-    let index = leaks.goroutines.all.iter().position(|g| g.goid == goroutine.goid);
-    let cluster = leaks.clusters.iter().find(|c| index.is_some_and(|i| c.members.contains(&i)));
-    if let Some(cluster) = cluster {
+    if let Some(cluster) = cluster_of(leaks, goroutine) {
         cluster.sites.iter().for_each(|site| text += &capital(site_text(site).trim_start()));
         if let Some(lookup) = leaks.lookups.get(&goroutine.goid) {
             let _ = writeln!(text, "{}.", capital(&lookup_text(lookup)));

@@ -26,7 +26,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
         None => suspected_map(session, &found, watch)?,
     };
     let version = session.types.program().version.as_ref().map(|version| version.text.clone());
-    let mut limits = found.goroutines.notes.clone();
+    let mut limits = found.goroutines.listed.notes.clone();
     limits.extend(found.holders.limits.iter().cloned());
     Ok(Target {
         version,

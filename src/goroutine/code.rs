@@ -8,6 +8,7 @@ use crate::memory::Memory;
 use crate::session::Session;
 use crate::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A place in the source.
@@ -96,7 +97,7 @@ impl<'a> Code<'a> {
             Ok(frames) if !frames.is_empty() => frames
                 .into_iter()
                 .map(|frame| Line {
-                    func: self.shared(&frame.function),
+                    func: self.shared(&printed(&frame.function)),
                     file: self.shared(frame.file.as_deref().unwrap_or("?")),
                     line: frame.line.unwrap_or(0),
                     inlined: frame.inlined,
@@ -105,7 +106,8 @@ impl<'a> Code<'a> {
             // The tree of inlined calls cannot be read; the function itself is known all the same.
             _ => {
                 let (file, line) = function.file_line(pc).unwrap_or(("?".into(), 0));
-                vec![Line { func: self.shared(&function.name()), file: self.shared(&file), line, inlined: false }]
+                let func = self.shared(&printed(&function.name()));
+                vec![Line { func, file: self.shared(&file), line, inlined: false }]
             }
         }
     }
@@ -118,5 +120,16 @@ impl<'a> Code<'a> {
         let made: Arc<str> = text.into();
         self.texts.insert(made.clone());
         made
+    }
+}
+
+/// A function's name as tracebacks have it: type arguments left out (`funcNameForPrint`, src/runtime/symtab.go go1.21 to
+/// 1.27).
+fn printed(name: &str) -> Cow<'_, str> {
+    match (name.find('['), name.rfind(']')) {
+        (Some(open), Some(close)) if open < close => {
+            Cow::Owned(format!("{}[...]{}", &name[..open], &name[close + 1..]))
+        }
+        _ => Cow::Borrowed(name),
     }
 }

@@ -2,11 +2,14 @@
 
 use crate::binary::rtype::is_direct;
 use crate::error::Watch;
-use crate::layout::goroutine::trie;
+use crate::heap::Heap;
+use crate::layout::goroutine::record;
+use crate::layout::sync_map as trie;
 use crate::map::GoMap;
 use crate::memory::Memory;
-use crate::session::Session;
-use crate::types::{Kind, Shape, TypeId, TypeSource};
+use crate::reach::reach;
+use crate::session::{MapRef, Session};
+use crate::types::{Kind, Location, Shape, TypeId, TypeSource};
 use crate::value::{Context, GoSyntax, Options};
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -79,15 +82,19 @@ fn search(session: &Session, wanted: &[u64], everything: bool, watch: &dyn Watch
         steps: 0,
         cut: false,
         deep: false,
+        strict: false,
+        noted: 0,
+        chan_elem: record(session.types.program().go(), "runtime.hchan", "elemtype"),
         found: Holders::default(),
     };
-    if let Some(dwarf) = &session.types.program().dwarf {
-        let bias = session.types.program().bias;
-        for variable in dwarf.variables() {
-            if ["runtime.", "internal/", "type:", "go:"].iter().any(|start| variable.name.starts_with(start)) {
-                continue;
+    if !search.wanted.is_empty() || everything {
+        for (name, Location { address, ty }) in session.types.variables() {
+            if !["runtime.", "internal/", "type:", "go:"].iter().any(|start| name.starts_with(start)) {
+                search.value(&name, ty, address, None, 0)?;
             }
-            search.value(&variable.name, variable.ty, variable.address.wrapping_add(bias), None, 0)?;
+        }
+        if search.wanted.iter().any(|object| !search.found.of.contains_key(object)) {
+            search.heap()?;
         }
     }
     if search.cut {
@@ -98,6 +105,11 @@ fn search(session: &Session, wanted: &[u64], everything: bool, watch: &dyn Watch
         search.found.limits.push(said);
     }
     Ok(search.found)
+}
+
+/// Whether a struct type is one of package sync's.
+fn is_sync(name: &str) -> bool {
+    name.starts_with("sync.") || name.starts_with("internal/sync.")
 }
 
 /// The innermost map entry on the way to a value.
@@ -125,6 +137,12 @@ struct Search<'s> {
     steps: u64,
     cut: bool,
     deep: bool,
+    /// Whether an object counts only where the type says that there is such an object.
+    strict: bool,
+    /// Holders noted.
+    noted: u64,
+    /// Where a channel has the descriptor of its elements' type.
+    chan_elem: Option<u64>,
     found: Holders,
 }
 
@@ -144,14 +162,16 @@ impl Search<'_> {
             self.watch.tick(self.steps, 0)?;
         }
         let Ok(loaded) = self.session.types.load(ty) else { return Ok(()) };
-        if let Some(entry) = entry {
-            self.note_objects_in(address, loaded.size, entry);
+        match entry {
+            Some(entry) if !self.strict => self.note_objects_in(address, loaded.size, entry),
+            Some(entry) if is_sync(&loaded.name) && self.exact.contains(&address) => self.note(address, entry),
+            _ => {}
         }
         match &loaded.shape {
             Shape::Plain | Shape::Func => Ok(()),
-            Shape::Chan(_) => {
+            Shape::Chan(elem) => {
                 if let (Some(entry), Ok(channel)) = (entry, self.memory.u64(address)) {
-                    if self.exact.contains(&channel) {
+                    if self.exact.contains(&channel) && (!self.strict || self.is_chan_of(channel, *elem)) {
                         self.note(channel, entry);
                     }
                 }
@@ -202,7 +222,8 @@ impl Search<'_> {
         match entry {
             None if !self.seen.insert((to, ty)) => Ok(()),
             Some(_) if depth > 0 && !self.seen.insert((to, ty)) => {
-                if let (Some(entry), Ok(loaded)) = (entry, self.session.types.load(ty)) {
+                let loaded = self.session.types.load(ty).ok().filter(|_| !self.strict);
+                if let (Some(entry), Some(loaded)) = (entry, loaded) {
                     self.note_objects_in(to, loaded.size, entry);
                 }
                 Ok(())
@@ -211,9 +232,19 @@ impl Search<'_> {
         }
     }
 
+    /// Whether the channel at this address is one of such elements.
+    fn is_chan_of(&self, channel: u64, elem: TypeId) -> bool {
+        let stated = self.chan_elem.and_then(|at| self.memory.u64(channel.checked_add(at)?).ok());
+        stated.is_some_and(|stated| {
+            let declared = self.session.types.load(elem).ok().and_then(|ty| ty.descriptor);
+            declared == Some(stated)
+        })
+    }
+
     /// `T` of a `sync/atomic.Pointer[T]`: its first field is `[0]*T`.
     fn atomic_pointee(&self, name: &str, fields: &[crate::types::Field]) -> Option<TypeId> {
-        if !name.starts_with("sync/atomic.Pointer[") {
+        // Descriptors leave out the path.
+        if !name.starts_with("sync/atomic.Pointer[") && !name.starts_with("atomic.Pointer[") {
             return None;
         }
         let Shape::Array { elem, .. } = self.session.types.load(fields.first()?.ty).ok()?.shape else { return None };
@@ -324,15 +355,77 @@ impl Search<'_> {
             self.steps += 1;
             // node.isEntry is the first byte of both (src/internal/sync/hashtriemap.go go1.24 to 1.27).
             if self.memory.u8(node).is_ok_and(|is_entry| is_entry == 0) {
-                let child = |i| self.memory.u64(node.wrapping_add(trie::CHILDREN).wrapping_add(i * 8)).unwrap_or(0);
-                left.extend((0..trie::FANOUT).map(child));
+                let child =
+                    |i| self.memory.u64(node.wrapping_add(trie::INDIRECT_CHILDREN).wrapping_add(i * 8)).unwrap_or(0);
+                left.extend((0..trie::CHILDREN as u64).map(child));
                 continue;
             }
             self.found.entries += 1;
-            let key_address = node.wrapping_add(trie::KEY);
+            let key_address = node.wrapping_add(trie::ENTRY_KEY);
             let entry = Entry { map: path, map_type: &map_type, address, key: any, key_address };
-            self.value(path, any, node.wrapping_add(trie::VALUE), Some(entry), 0)?;
-            left.push(self.memory.u64(node.wrapping_add(trie::OVERFLOW)).unwrap_or(0));
+            self.value(path, any, node.wrapping_add(trie::ENTRY_VALUE), Some(entry), 0)?;
+            left.push(self.memory.u64(node.wrapping_add(trie::ENTRY_OVERFLOW)).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Looks through the maps that only the heap shows: those of local variables and closures and, without DWARF, all.
+    fn heap(&mut self) -> Result<()> {
+        let reached = reach(self.session, self.watch)?;
+        for found in &reached.maps {
+            let MapRef { address, ty } = found.map;
+            let others = found.or.iter().filter_map(|name| self.session.types.by_name(name).ok().flatten());
+            // Of several types that fit the bytes, it is the one that says what is waited on.
+            self.strict = !found.or.is_empty();
+            let before = self.noted;
+            for ty in std::iter::once(ty).chain(others) {
+                if self.noted == before && self.leads(ty) && self.seen.insert((address, ty)) {
+                    self.map(&found.path, ty, address, 0)?;
+                }
+            }
+        }
+        self.strict = false;
+        if self.session.types.program().dwarf.is_none() && self.session.types.program().go() >= (1, 24) {
+            self.tries()?;
+        }
+        Ok(())
+    }
+
+    /// Entries of every `sync.Map` that is a trie: heap objects that are such a node by their flag, their two dynamic
+    /// types and their size.
+    fn tries(&mut self) -> Result<()> {
+        let Ok(heap) = Heap::of(self.session) else { return Ok(()) };
+        let any = TypeId::Basic(Kind::Interface);
+        let map_type: Arc<str> = "sync.Map".into();
+        let is_type = |word: u64| {
+            self.session.types.modules().iter().any(|module| module.data.types.contains(&word))
+                && self.session.types.by_descriptor(word).is_ok()
+        };
+        let mut entries = Vec::new();
+        for span in heap.spans().iter().filter(|span| span.elem_size == trie::ENTRY_SIZE && !span.no_scan) {
+            self.watch.tick(entries.len() as u64, 0)?;
+            let Ok(bytes) = self.memory.bytes(span.base, (span.elem_size * span.count) as usize) else { continue };
+            for index in span.allocated(self.memory) {
+                let at = (index * span.elem_size) as usize;
+                let word = |offset: u64| {
+                    let start = at + offset as usize;
+                    bytes.get(start..start + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+                };
+                // node.isEntry, and nothing in the bytes beside it.
+                if word(0) == 1
+                    && word(trie::ENTRY_VALUE + 8) != 0
+                    && is_type(word(trie::ENTRY_KEY))
+                    && is_type(word(trie::ENTRY_VALUE))
+                {
+                    entries.push(span.base + at as u64);
+                }
+            }
+        }
+        self.found.entries += entries.len() as u64;
+        for node in entries {
+            let key_address = node.wrapping_add(trie::ENTRY_KEY);
+            let entry = Entry { map: "a sync.Map", map_type: &map_type, address: 0, key: any, key_address };
+            self.value("a sync.Map", any, node.wrapping_add(trie::ENTRY_VALUE), Some(entry), 0)?;
         }
         Ok(())
     }
@@ -355,6 +448,7 @@ impl Search<'_> {
             false => entry.map.to_string(),
         };
         let holder = Holder { map, map_type: entry.map_type.clone(), address: entry.address, key };
+        self.noted += 1;
         let known = self.found.of.entry(object).or_default();
         if known.len() < MAX_HOLDERS && !known.contains(&holder) {
             known.push(holder);
@@ -385,9 +479,7 @@ impl Search<'_> {
             let Ok(ty) = self.session.types.load(id) else { continue };
             match &ty.shape {
                 Shape::Chan(_) | Shape::Interface { .. } => leads = true,
-                Shape::Struct(_) if ty.name.starts_with("sync.") || ty.name.starts_with("internal/sync.") => {
-                    leads = true
-                }
+                Shape::Struct(_) if is_sync(&ty.name) => leads = true,
                 Shape::Struct(fields) => {
                     left.extend(fields.iter().map(|field| field.ty));
                     left.extend(self.atomic_pointee(&ty.name, fields));

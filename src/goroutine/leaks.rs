@@ -4,10 +4,11 @@ use super::code::{Code, Line};
 use super::holders::{holders, paths, Holder, Holders};
 use super::lookup::{Lookup, Lookups, Verdict};
 use super::sites::{Link, Site, Sites};
-use super::{list, Blocked, Goroutine, Goroutines};
+use super::{list, Blocked, Channel, Goroutine, Goroutines};
 use crate::error::Watch;
 use crate::layout::goroutine::LEAKED;
 use crate::session::Session;
+use crate::types::TypeSource;
 use crate::Result;
 use rustc_hash::FxHashMap;
 
@@ -19,11 +20,11 @@ pub struct Term {
 }
 
 /// How much a cluster looks like a leak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    LikelyKeyMismatch,
-    LeakSuspect,
     Waiting,
+    LeakSuspect,
+    LikelyKeyMismatch,
 }
 
 impl Class {
@@ -116,8 +117,7 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
                 }
             }
         }
-        let for_signals = || leaks.held_by(first).iter().any(|holder| holder.map.starts_with("os/signal."));
-        let idle = idle_pattern(first).or_else(|| for_signals().then_some("waits for signals"));
+        let idle = idle_pattern(session, first);
         let terms = terms(&leaks, &members, &sites, idle);
         let score = terms.iter().map(|term| term.points).sum::<i32>().clamp(0, 100);
         let class = Class::of(score);
@@ -211,7 +211,7 @@ pub fn has_outer_space(key: &str) -> bool {
 }
 
 /// Waits that every healthy program has.
-fn idle_pattern(goroutine: &Goroutine) -> Option<&'static str> {
+fn idle_pattern(session: &Session, goroutine: &Goroutine) -> Option<&'static str> {
     let has = |start: &str| goroutine.lines().any(|(_, line)| line.func.starts_with(start));
     let timer = match &goroutine.blocked_on {
         Some(Blocked::Chan { channel, .. }) => channel.timer,
@@ -222,7 +222,16 @@ fn idle_pattern(goroutine: &Goroutine) -> Option<&'static str> {
     if timer {
         return Some("waits for a timer");
     }
-    if has("os/signal.") {
+    let of_signals = |channel: &Channel| {
+        let elem = session.types.by_descriptor(channel.elem_type).and_then(|ty| session.types.load(ty));
+        elem.is_ok_and(|ty| &*ty.name == "os.Signal")
+    };
+    let for_signals = match &goroutine.blocked_on {
+        Some(Blocked::Chan { channel, .. }) => of_signals(channel),
+        Some(Blocked::Select(cases)) => cases.iter().any(|case| of_signals(&case.channel)),
+        _ => false,
+    };
+    if for_signals || has("os/signal.") {
         return Some("waits for signals");
     }
     if matches!(goroutine.blocked_on, Some(Blocked::Poll { .. })) || goroutine.reason.as_deref() == Some("IO wait") {

@@ -139,8 +139,25 @@ pub fn semaphores(
         }
         false
     });
-    let best = votes.into_iter().max_by_key(|&(table, votes)| (votes, std::cmp::Reverse(table)));
-    best.map(|(address, _)| Table { address, count: semtable::ROOTS, stride })
+    let is_table = |table: u64| {
+        memory
+            .bytes(table, size as usize)
+            .is_ok_and(|bytes| bytes.chunks_exact(stride as usize).all(|root| is_root(root, treap)))
+    };
+    let mut best: Vec<(u64, u64)> = votes.into_iter().filter(|&(table, _)| is_table(table)).collect();
+    best.sort_unstable_by_key(|&(table, votes)| (std::cmp::Reverse(votes), table));
+    best.first().map(|&(address, _)| Table { address, count: semtable::ROOTS, stride })
+}
+
+/// Whether bytes can be a root of semaphores: waiters are counted exactly where there are any, and the padding is empty.
+fn is_root(root: &[u8], treap: u64) -> bool {
+    let after = treap as usize + 8;
+    let (Some(first), Some(waiters)) = (root.get(treap as usize..after), root.get(after..after + 4)) else {
+        return false;
+    };
+    let counted = LE::read_u32(waiters) > 0;
+    let any = LE::read_u64(first) != 0;
+    root[after + 4..].iter().all(|&byte| byte == 0) && any == counted
 }
 
 /// Addresses of all gs that can be read.

@@ -24,7 +24,7 @@ use crate::map::GoMap;
 use crate::memory::Thread;
 use crate::session::Session;
 use crate::{Error, Result};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use semaphores::Semaphores;
 use stack::{Stacks, Start};
 use std::borrow::Cow;
@@ -61,6 +61,8 @@ pub struct Goroutine {
     pub stack: Stack,
     /// Whether it is one of the runtime's own.
     pub system: bool,
+    /// Whether it is in a call of C; its frames are those below that call.
+    pub in_c: bool,
     /// What about it could not be read, one sentence each.
     pub torn: Vec<String>,
 }
@@ -88,14 +90,21 @@ impl Goroutine {
     }
 }
 
-/// All goroutines of a target.
-pub struct Goroutines {
-    /// In the order of `runtime.allgs`; dead ones left out.
-    pub all: Vec<Goroutine>,
+/// What there is beside the goroutines themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
     /// Dead ones, whose memory waits to be used again.
     pub dead: u64,
     /// What could not be read of the list itself.
     pub notes: Vec<String>,
+}
+
+/// All goroutines of a target.
+pub struct Goroutines {
+    /// In the order of `runtime.allgs`; dead ones left out.
+    pub all: Vec<Goroutine>,
+    /// What there is beside.
+    pub listed: Listed,
 }
 
 impl Goroutines {
@@ -108,42 +117,120 @@ impl Goroutines {
 /// Entries of the list read at once: a torn length costs no more than the memory that there is.
 const BLOCK: u64 = 4096;
 /// Ticks of the watch: one every so many goroutines.
-const TICK: u64 = 1024;
+const TICK: u64 = 256;
+/// Lost entries of the list that are told one by one.
+const TOLD: u64 = 20;
 
 /// Lists all goroutines with their stacks and what they wait on.
 ///
 /// Fails only when the list itself cannot be found; what is torn in one goroutine is said there.
 pub fn list(session: &Session, watch: &dyn Watch) -> Result<Goroutines> {
     let runtime = Runtime::of(session)?;
-    let mut reader = Reader::new(&runtime, watch)?;
-    let mut list = Goroutines { all: Vec::new(), dead: 0, notes: Vec::new() };
-    let (array, count) = runtime.allgs;
+    let mut all = Vec::new();
+    let listed = each(&runtime, watch, &mut |mut goroutine| {
+        goroutine.stack.frames.shrink_to_fit();
+        all.push(goroutine);
+        Ok(())
+    })?;
+    Ok(Goroutines { all, listed })
+}
+
+/// Reads one goroutine after the other, dead ones left out.
+pub fn each(
+    runtime: &Runtime<'_>,
+    watch: &dyn Watch,
+    visit: &mut dyn FnMut(Goroutine) -> Result<()>,
+) -> Result<Listed> {
+    let mut reader = Reader::new(runtime, watch)?;
+    let mut listed = Listed::default();
+    let mut lost = 0u64;
+    let notes = each_g(runtime, &mut |entry, g| {
+        if entry.is_multiple_of(TICK) {
+            watch.tick(entry, runtime.allgs.1)?;
+        }
+        match reader.read(g) {
+            Ok(Some(goroutine)) => visit(goroutine)?,
+            Ok(None) => listed.dead += 1,
+            Err(error) => {
+                lost += 1;
+                if lost <= TOLD {
+                    listed.notes.push(format!("the goroutine at {g:#x} (entry {entry}) is lost: {error}"));
+                }
+            }
+        }
+        Ok(())
+    })?;
+    if lost > TOLD {
+        listed.notes.push(format!("{} more goroutines are lost", lost - TOLD));
+    }
+    listed.notes.extend(notes);
+    Ok(listed)
+}
+
+/// Goroutine IDs by the address of their g, dead ones left out.
+pub fn ids(runtime: &Runtime<'_>) -> Result<FxHashMap<u64, u64>> {
+    let at = &runtime.g;
+    let mut ids = FxHashMap::default();
+    each_g(runtime, &mut |_, g| {
+        let word = |at: usize| runtime.memory.u64(g.wrapping_add(at as u64)).unwrap_or(0);
+        let status = word(at.status) as u32 & !layout::SCAN;
+        if !matches!(status, layout::DEAD | layout::DEAD_EXTRA) {
+            ids.insert(g, word(at.goid));
+        }
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
+/// Visits the number and the address of each entry of `runtime.allgs`; what is wrong with the list itself is returned,
+/// one sentence each.
+fn each_g(runtime: &Runtime<'_>, visit: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Vec<String>> {
+    let memory = runtime.memory;
+    let (array, said) = runtime.allgs;
+    let mut notes = Vec::new();
+    // No more goroutines than fit into the memory that there is.
+    let room = memory.size().map_or(u64::MAX, |size| size / runtime.g.size.max(1) as u64);
+    let count = said.min(room);
+    if count < said {
+        notes.push(format!("the runtime's list of goroutines claims an impossible length, {said}"));
+    }
+    let (mut seen, mut twice, mut empty) = (FxHashSet::default(), 0u64, 0u64);
     let mut index = 0;
     while index < count {
         let block = (count - index).min(BLOCK);
         let at = array.wrapping_add(index.wrapping_mul(8));
-        let words = match runtime.memory.bytes(at, (block * 8) as usize) {
+        let words = match memory.bytes(at, (block * 8) as usize) {
             Ok(words) => words,
+            // What is left of a block with a hole in it is read word by word.
             Err(error) => {
-                list.notes.push(format!("goroutines {index} to {count} of the runtime's list are lost: {error}"));
-                break;
+                let place = |i: u64| at.wrapping_add(8 * i);
+                let there: Vec<u8> = (0..block).map_while(|i| memory.array::<8>(place(i)).ok()).flatten().collect();
+                let lost = index + there.len() as u64 / 8;
+                notes.push(format!("goroutines {lost} to {count} of the runtime's list are lost: {error}"));
+                Cow::Owned(there)
             }
         };
         for (i, word) in words.chunks_exact(8).enumerate() {
             let g = word.try_into().map(u64::from_le_bytes).unwrap_or(0);
-            let done = index + i as u64;
-            if done.is_multiple_of(TICK) {
-                watch.tick(done, count)?;
+            match (g, seen.insert(g)) {
+                (0, _) => empty += 1,
+                (_, false) => twice += 1,
+                _ => visit(index + i as u64, g)?,
             }
-            match reader.read(g) {
-                Ok(Some(goroutine)) => list.all.push(goroutine),
-                Ok(None) => list.dead += 1,
-                Err(error) => list.notes.push(format!("the goroutine at {g:#x} (entry {done}) is lost: {error}")),
-            }
+        }
+        if words.len() as u64 != block * 8 {
+            break;
         }
         index += block;
     }
-    Ok(list)
+    let mut said = |count: u64, what: &str| {
+        if count > 0 {
+            notes.push(format!("{count} entries of the runtime's list of goroutines {what}"));
+        }
+    };
+    said(twice, "name a goroutine that an earlier one names");
+    said(empty, "are empty");
+    Ok(notes)
 }
 
 /// The goroutine with this ID, with its stack and what it waits on.
@@ -215,6 +302,7 @@ impl<'r> Reader<'r> {
             blocked_on: None,
             stack: Stack::default(),
             system: false,
+            in_c: false,
             torn: Vec::new(),
         };
         // The first goroutine has a gopc too, in the start-up code that nobody called.
@@ -223,6 +311,9 @@ impl<'r> Reader<'r> {
         }
         if layout::status_name(status).is_none() {
             goroutine.torn.push(format!("status {status} is not known"));
+        }
+        if status == layout::COPYSTACK {
+            goroutine.torn.push("its stack was being moved; it may be half in the old place".into());
         }
         if matches!(status, layout::WAITING | layout::LEAKED) {
             goroutine.seen_waiting_since = Some(word(&g, at.waitsince) as i64).filter(|&since| since != 0);
@@ -237,6 +328,8 @@ impl<'r> Reader<'r> {
         }
         goroutine.stack = self.stack(&g, m, &goroutine);
         goroutine.system = is_system(&goroutine);
+        let innermost = goroutine.stack.frames.first().map_or("", |frame| frame.info.func());
+        goroutine.in_c = status == layout::SYSCALL && innermost == "runtime.cgocall";
         if let Some(why) = &goroutine.stack.broken {
             goroutine.torn.push(format!("its stack ends early: {why}"));
         }

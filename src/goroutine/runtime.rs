@@ -59,6 +59,7 @@ pub struct ChanLayout {
     pub qcount: u64,
     pub dataqsiz: u64,
     pub closed: u64,
+    pub elemtype: u64,
     pub recvq: u64,
     pub sendq: u64,
     /// Channels of timers, Go 1.23 and later.
@@ -167,6 +168,7 @@ impl<'a> Runtime<'a> {
             qcount: need("runtime.hchan", "qcount")?,
             dataqsiz: need("runtime.hchan", "dataqsiz")?,
             closed: need("runtime.hchan", "closed")?,
+            elemtype: need("runtime.hchan", "elemtype")?,
             recvq: need("runtime.hchan", "recvq.first")?,
             sendq: need("runtime.hchan", "sendq.first")?,
             timer: of("runtime.hchan", "timer")?,

@@ -3,6 +3,7 @@
 use super::code::{Code, PcInfo};
 use super::runtime::Runtime;
 use crate::layout::goroutine::ucontext;
+use crate::types::TypeSource;
 use std::sync::Arc;
 
 /// Whose stack a frame lies on.
@@ -90,6 +91,16 @@ pub fn walk(runtime: &Runtime<'_>, code: &mut Code<'_>, start: Start, stacks: &S
     stack
 }
 
+/// What is known of code that is not Go's, in words.
+fn foreign(runtime: &Runtime<'_>, pc: u64) -> String {
+    let symbol = runtime.session.types.function_name(pc).map(|name| format!(" ({name}, C code of the program)"));
+    let file = || {
+        let region = runtime.memory.regions().into_iter().find(|region| region.start <= pc && pc < region.end)?;
+        Some(format!(" (C code in {})", region.file?))
+    };
+    symbol.or_else(file).unwrap_or_else(|| " (a signal handler, the vDSO or C)".into())
+}
+
 /// Adds the frame at `at`; returns where its caller goes on.
 fn step(
     runtime: &Runtime<'_>,
@@ -104,7 +115,7 @@ fn step(
         return Err(format!("its stack pointer {:#x} lies on none of its stacks", at.sp));
     };
     let Some(info) = code.at(at.pc, !at.exact) else {
-        return Err(format!("the code at {:#x} is not Go's (a signal handler, the vDSO or C)", at.pc));
+        return Err(format!("the code at {:#x} is not Go's{}", at.pc, foreign(runtime, at.pc)));
     };
     let lost = || format!("the size of the frame of {} at {:#x} is not known", info.func(), at.pc);
     let delta = info.sp_delta.ok_or_else(lost)?;

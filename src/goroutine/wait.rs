@@ -47,8 +47,12 @@ pub struct Channel {
     pub len: u64,
     pub cap: u64,
     pub closed: bool,
+    /// Address of the descriptor of its elements' type.
+    pub elem_type: u64,
     /// Whether a timer or ticker feeds it (Go 1.23 and later).
     pub timer: bool,
+    /// When that timer fires next, on the runtime's clock in ns.
+    pub due: Option<i64>,
     pub receivers: Queue,
     pub senders: Queue,
 }
@@ -196,12 +200,16 @@ impl<'r> Waits<'r> {
         let (memory, at) = (self.runtime.memory, &self.runtime.chan);
         let word = |offset: u64| memory.u64(address.checked_add(offset)?).ok();
         let (receivers, senders) = (word(at.recvq)?, word(at.sendq)?);
+        let timer = at.timer.and_then(word).filter(|&timer| timer != 0);
+        let due = timer.and_then(|timer| memory.u64(timer.checked_add(self.due?)?).ok());
         let channel = Arc::new(Channel {
             address,
             len: word(at.qcount)?,
             cap: word(at.dataqsiz)?,
             closed: memory.u32(address.checked_add(at.closed)?).ok()? != 0,
-            timer: at.timer.and_then(word).is_some_and(|timer| timer != 0),
+            elem_type: word(at.elemtype).unwrap_or(0),
+            timer: timer.is_some(),
+            due: due.map(|due| due as i64).filter(|&due| due > 0),
             receivers: self.queue(receivers),
             senders: self.queue(senders),
         });
@@ -278,7 +286,17 @@ impl<'r> Waits<'r> {
                 let state = memory.u64(object).ok()?;
                 Some(format!("counter {}", (state >> 32) as i32))
             }
-            _ => None,
+            SyncKind::RwMutexRead | SyncKind::RwMutexWrite => {
+                // A waiting writer takes this from the count of readers.
+                const MAX_READERS: i32 = 1 << 30;
+                let count = memory.u32(object.checked_add(sema::RW_READERS)?).ok()? as i32;
+                let (readers, writer) = match count < 0 {
+                    true => (count.wrapping_add(MAX_READERS), "a writer"),
+                    false => (count, "no writer"),
+                };
+                Some(format!("{readers} readers, {writer}"))
+            }
+            SyncKind::Semaphore => None,
         }
     }
 

@@ -165,14 +165,16 @@ impl<'s> Identifier<'s> {
         let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
         matches!(hasher, Hasher::Known { .. })
             && self.first_keys_agree(&map, hasher).unwrap_or(false)
-            && check(&map, hasher, None, &Quiet)
-                .is_ok_and(|report| report.keys > 0 && report.is_sound() && report.unchecked.is_none())
+            && check(&map, hasher, None, &Quiet).is_ok_and(|report| {
+                report.keys + report.nan_keys > 0 && report.is_sound() && report.unchecked.is_none()
+            })
     }
 
-    /// Whether the first keys are found by their hash; a NaN lies anywhere.
+    /// Whether the first keys are found by their hash. A NaN lies anywhere; where all keys are floats that are NaN, their
+    /// bits and the map's own parts have to do.
     fn first_keys_agree(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<bool> {
         let keys = Keys::new(&*self.session.memory, &self.session.types);
-        let (mut found, mut agree) = (0, true);
+        let (mut found, mut agree, mut nan) = (0, true, 0);
         map.each(&Quiet, &mut |entry| {
             let Ok(key) = entry.key else {
                 agree = false;
@@ -185,9 +187,11 @@ impl<'s> Identifier<'s> {
                 // In a small Swiss map the runtime compares some keys without a look at their control bytes.
                 agree &= self.classic || lookup.path.last().is_some_and(|step| step.control == h2(hash));
             }
+            nan += u64::from(matches!(lookup.hash, Some(KeyHash::Random)));
             Ok(found < ENTRIES && agree)
         })?;
-        Ok(agree && found > 0)
+        let of_floats = matches!(map.key.kind, Kind::Float32 | Kind::Float64);
+        Ok(agree && (found > 0 || of_floats && nan > 0))
     }
 
     /// Whether the first keys and values can be ones of the map's type.

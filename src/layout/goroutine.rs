@@ -69,6 +69,7 @@ pub const RECORDS: &[(&str, &str, [u16; 8])] = &[
     ("runtime.sudog",    "waitlink",    [  64,   64,   64,   64,   64,   64,   72,   72]),
     ("runtime.hchan",    "qcount",      [   0,    0,    0,    0,    0,    0,    0,    0]),
     ("runtime.hchan",    "dataqsiz",    [   8,    8,    8,    8,    8,    8,    8,    8]),
+    ("runtime.hchan",    "elemtype",    [  32,   32,   32,   40,   40,   40,   40,   40]),
     ("runtime.hchan",    "elemsize",    [  24,   24,   24,   24,   24,   24,   24,   24]),
     ("runtime.hchan",    "closed",      [  28,   28,   28,   28,   28,   28,   28,   28]),
     ("runtime.hchan",    "timer",       [NONE, NONE, NONE,   32,   32,   32,   32,   32]),
@@ -135,6 +136,8 @@ pub mod sema {
     pub const RW_WRITER: u64 = 8;
     /// `RWMutex.readerSem`.
     pub const RW_READER: u64 = 12;
+    /// `RWMutex.readerCount`.
+    pub const RW_READERS: u64 = 16;
     /// `WaitGroup.sema`.
     pub const WAIT_GROUP: u64 = 8;
 }
@@ -145,16 +148,4 @@ pub mod ucontext {
     pub const AMD64: [u64; 3] = [168, 160, 120];
     /// pc, sp, x29 on arm64.
     pub const ARM64: [u64; 3] = [440, 432, 416];
-}
-
-/// Nodes of `internal/sync.HashTrieMap[any, any]` (src/internal/sync/hashtriemap.go go1.24 to 1.27): the programs'
-/// DWARF does not always have these types.
-pub mod trie {
-    /// `indirect.children`, and how many there are.
-    pub const CHILDREN: u64 = 24;
-    pub const FANOUT: u64 = 16;
-    /// `entry.overflow`, `entry.key` and `entry.value`.
-    pub const OVERFLOW: u64 = 8;
-    pub const KEY: u64 = 16;
-    pub const VALUE: u64 = 32;
 }
