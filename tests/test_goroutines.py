@@ -208,3 +208,41 @@ def test_explain_tells_the_chain():
     assert wait["on"] in said and f'main.reg.m["{wait["key"]}"]' in said and "white space" in said
     missing = cli("--core", dump.exe, dump.core, "explain", "999999")
     assert missing.returncode == 2 and "no goroutine 999999" in missing.stderr
+
+
+def test_filters_and_groups():
+    dump = build.dump("leaks", "1.27.3", args=("trailing-space",))
+    waits = build.read_truth(dump.truth)[0]["waits"]
+    on = next(w for w in waits if w["kind"] == "chan")
+    [found] = ask(dump, "goroutines", "--on", on["on"])["goroutines"]
+    assert found["goid"] == on["goid"]
+    nil = {w["goid"] for w in waits if w["kind"] == "nil_chan"}
+    assert {g["goid"] for g in ask(dump, "goroutines", "--state", "chan send (nil chan)")["goroutines"]} == nil
+    assert {g["goid"] for g in ask(dump, "goroutines", "--func", r"registry.\.reply$")["goroutines"]} == nil
+    assert ask(dump, "goroutines", "--label", "a=b")["goroutines"] == []
+    groups = {frozenset(g["goids"]): g for g in ask(dump, "goroutines", "--group")["groups"]}
+    assert groups[frozenset(nil)]["count"] == 8 and groups[frozenset(nil)]["state"] == "chan send (nil chan)"
+
+
+def test_exit_status_by_class():
+    dump = build.dump("leaks", "1.27.3", args=("nan-key",))
+    worst = max(c["score"] for c in ask(dump, "leaks", status=(1,))["clusters"])
+    status = lambda name: cli("--core", dump.exe, dump.core, "leaks", "--fail-on", name).returncode  # noqa: E731
+    assert status("none") == 0 and status("waiting") == status("leak-suspect") == 1
+    assert status("likely-key-mismatch") == (worst >= 70)
+    bad = cli("--core", dump.exe, dump.core, "leaks", "--fail-on", "fire")
+    assert bad.returncode == 2 and "--fail-on is likely-key-mismatch" in bad.stderr
+
+
+@pytest.mark.parametrize("words", (["leaks"], ["explain"]))
+def test_graphs_lead_from_the_wait_to_the_entry(words):
+    dump = build.dump("leaks", "1.27.3", args=("trailing-space",))
+    wait = next(w for w in build.read_truth(dump.truth)[0]["waits"] if w["kind"] == "chan")
+    words = words + ([wait["goid"]] if words == ["explain"] else [])
+    dot = cli("--core", dump.exe, dump.core, *words, "--graph", "dot").stdout
+    node = lambda text: re.search(r"(n\d+) \[shape=\w+, label=\"[^\n]*" + re.escape(text), dot)[1]  # noqa: E731
+    entry, channel = node(f'main.reg.m[\\"{wait["key"]}\\"]'), node("channel " + wait["on"])
+    assert f'{channel} -> {entry} [label="is stored in"]' in dot
+    assert re.search(rf'n\d+ -> {channel} \[label="waits on"\]', dot) and dot.endswith("}\n")
+    mermaid = cli("--core", dump.exe, dump.core, *words, "--graph", "mermaid").stdout
+    assert mermaid.startswith("flowchart LR\n") and mermaid.count("-->") == dot.count("->")
