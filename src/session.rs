@@ -9,7 +9,7 @@ use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::{sync, GoMap, Header};
-use crate::memory::{BackedMemory, CoreMemory, Memory, ProcessMemory, Thread};
+use crate::memory::{last_change, BackedMemory, CoreMemory, Memory, ProcessMemory, Thread};
 use crate::types::Location;
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
@@ -26,6 +26,19 @@ pub struct Session {
     pub threads: Vec<Thread>,
     /// What the user should know of the source: files that do not fit, a truncated core, a running process.
     pub notes: Vec<String>,
+    /// Where its memory comes from.
+    pub origin: Origin,
+}
+
+/// Where a session's memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A core file, with the time of its last change in nanoseconds since 1970: the memory is not younger.
+    Core(Option<i64>),
+    /// A process of this machine, read now.
+    Process,
+    /// Whatever a debugger reads.
+    Debugger,
 }
 
 /// A map that an expression or an address named.
@@ -52,7 +65,7 @@ impl Session {
         let file = Arc::new(elf::map_file(&path)?);
         elf::header(&file, &path)?;
         let program = Program::with_bias(&path, file, bias)?;
-        Session::new(Arc::new(memory), program, threads, notes)
+        Session::new(Arc::new(memory), program, threads, notes, Origin::Core(std::fs::metadata(core).ok().and_then(|about| last_change(&about))))
     }
 
     /// Opens a live process, stopped while the session lives if `stop`.
@@ -77,21 +90,27 @@ impl Session {
         let program = Program::open(&path, auxv_entry(pid))?;
         let threads = memory.threads().to_vec();
         let memory = BackedMemory::new(memory, program.file.clone(), program.bias);
-        Session::new(Arc::new(memory), program, threads, notes)
+        Session::new(Arc::new(memory), program, threads, notes, Origin::Process)
     }
 
     /// A session over any memory, e.g. that of a remote target; `entry` is the program's run-time entry point.
     pub fn remote(memory: Arc<dyn Memory>, executable: &Path, entry: Option<u64>) -> Result<Session> {
-        Session::new(memory, Program::open(executable, entry)?, Vec::new(), Vec::new())
+        Session::new(memory, Program::open(executable, entry)?, Vec::new(), Vec::new(), Origin::Debugger)
     }
 
-    fn new(memory: Arc<dyn Memory>, program: Program, threads: Vec<Thread>, mut notes: Vec<String>) -> Result<Session> {
+    fn new(
+        memory: Arc<dyn Memory>,
+        program: Program,
+        threads: Vec<Thread>,
+        mut notes: Vec<String>,
+        origin: Origin,
+    ) -> Result<Session> {
         if program.version.is_none() && !program.dwarf.as_ref().is_some_and(|dwarf| dwarf.has_go()) {
             return Err(Error::Binary(format!("{} is not a Go program", program.path.display())));
         }
         notes.extend(program.version.as_ref().and_then(|version| version.warning()));
         let types = ProgramTypes::new(Arc::new(program), memory.clone());
-        Ok(Session { memory, types, threads, notes })
+        Ok(Session { memory, types, threads, notes, origin })
     }
 
     /// The map that an expression over package variables leads to.

@@ -13,6 +13,7 @@ mod list;
 mod locals;
 mod ordered;
 mod print;
+mod process;
 mod snapshot;
 mod stats;
 mod target;

@@ -1,5 +1,6 @@
 //! What a core or a process says of its goroutines, as the plain data that the join takes.
 
+use super::process::process;
 use super::view::view;
 use crate::error::Watch;
 use crate::evidence::join::{Frame, Held, MapView, MemorySite, Target, TargetGoroutine};
@@ -30,6 +31,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
     limits.extend(found.holders.limits.iter().cloned());
     Ok(Target {
         version,
+        complete: found.goroutines.notes.is_empty(),
         maps_scanned: found.holders.maps,
         whole_scan: found.holders.limits.is_empty(),
         goroutines: found
@@ -42,6 +44,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
         map,
         limits,
         notes: session.notes.clone(),
+        process: process(session),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::memory::last_change;
 use crate::{Error, Result};
 
 /// A file mapped into memory.
@@ -23,8 +24,7 @@ impl EvidenceFile {
         if !about.is_file() {
             return Err(Error::file(path, "it is not a regular file"));
         }
-        let since = about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-        let written = since.and_then(|since| i64::try_from(since.as_nanos()).ok());
+        let written = last_change(&about);
         // SAFETY: the mapping is read-only and private; a file cut short while it is read ends the process
         // with SIGBUS, as for every mapped file.
         let map = || unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::file(path, e));

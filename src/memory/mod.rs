@@ -156,3 +156,9 @@ impl dyn Memory + '_ {
         self.bytes(address, len).is_ok()
     }
 }
+
+/// When a file was last changed, in nanoseconds since 1970: its content is not younger.
+pub fn last_change(about: &std::fs::Metadata) -> Option<i64> {
+    let since = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_nanos()).ok()
+}

@@ -17,8 +17,9 @@ use super::trace::{self, GoState, StackRef, Trace};
 use super::EvidenceFile;
 use crate::{Error, Result};
 pub use record::{
-    Alignment, Cluster, Confidence, Evidence, Frame, Goroutine, Heat, Held, InProfile, InTrace, Input, InputKind,
-    Limit, Link, MapView, MemorySite, NearKey, Site, Span, Target, TargetGoroutine, Window,
+    Alignment, Cluster, Confidence, Evidence, Frame, Functions, Goroutine, Heat, Held, Identity, InProfile, InTrace,
+    Input, InputKind, Limit, Link, MapView, MemorySite, NearKey, Now, Process, Site, Span, Taken, Target,
+    TargetGoroutine, Window,
 };
 use score::{of_cluster, of_goroutine, ClusterFacts, TraceFacts};
 pub use score::{Class, Score, Term};
@@ -38,10 +39,28 @@ struct Seen {
     leaked: bool,
     labels: Vec<(Text, Text)>,
     parent: Option<u64>,
+    /// Address of its runtime.g.
+    g: Option<u64>,
     /// The outermost function, if the whole stack is there.
     start: Option<Text>,
     created_by: Option<Text>,
 }
+
+/// What one profile says of itself and of its program.
+#[derive(Debug, Default)]
+struct ProfileFacts {
+    /// When it was taken, and when its file was last changed; ns since 1970.
+    taken: Option<i64>,
+    written: Option<i64>,
+    build_id: Option<String>,
+    /// It lists all goroutines, with ids.
+    whole: bool,
+    /// Names (hashed) of the functions at an address and of those around it; of profiles without ids.
+    calls: FxHashMap<u64, Vec<u64>>,
+}
+
+/// Functions inlined into each other at one address that are kept in [`ProfileFacts::calls`].
+const MAX_AROUND: usize = 16;
 
 /// Joins profiles, in the order in which they were taken, and a trace given by name. Sources of different processes
 /// or builds are refused unless `force`. `target` is a core or a live process.
@@ -57,18 +76,23 @@ pub fn join(
     let ordered: Vec<Option<&EvidenceFile>> =
         survey.profiles.iter().map(|summary| files.iter().find(|file| file.name == summary.name)).collect();
     let mut symbols = Symbols::default();
-    let mut seen = scan_goroutines(&survey, &ordered, &mut symbols)?;
+    let (mut seen, facts) = scan_goroutines(&survey, &ordered, &mut symbols)?;
     if let Some(target) = &target {
         see_memory(target, survey.profiles.len(), &mut seen, &mut symbols);
     }
     let inputs = inputs(&survey, target.as_ref(), trace);
-    let conflicts = compare(&inputs, trace.map(|(_, trace)| trace), &seen, &symbols, force)?;
+    let world = same::World { seen: &seen, symbols: &symbols };
+    let compared =
+        compare(&inputs, trace.map(|(_, trace)| trace), (&facts, target.as_ref()), &world, force)?;
     let profiles: Vec<(&Input, Option<i64>)> =
         inputs.iter().zip(&ordered).map(|(input, file)| (input, file.and_then(|file| file.written))).collect();
-    let alignment = align::align(trace.map(|(_, trace)| trace), &profiles);
+    let process = target.as_ref().map(|target| &target.process);
+    let mut alignment = align::align(trace.map(|(_, trace)| trace), process, &profiles);
+    alignment.profiles = compared.moments;
     let mut joiner = Joiner::new(survey, seen, symbols, trace.map(|(_, trace)| trace));
     joiner.ids = inputs.iter().map(|input| input.id.clone()).collect();
-    joiner.compared = conflicts;
+    joiner.compared = compared.conflicts;
+    joiner.identities = compared.identities;
     joiner.add_rows();
     if let Some(target) = target {
         joiner.add_memory(target);
@@ -77,15 +101,23 @@ pub fn join(
     Ok(joiner.finish(inputs, alignment))
 }
 
-/// Every goroutine of the profiles that know ids.
+/// Goroutines by id, each as every source has it.
+type SeenById = FxHashMap<u64, Vec<Seen>>;
+
+/// Every goroutine of the profiles that know ids, and what each profile says of itself.
 fn scan_goroutines(
     survey: &Survey,
     files: &[Option<&EvidenceFile>],
     symbols: &mut Symbols,
-) -> Result<FxHashMap<u64, Vec<Seen>>> {
-    let mut seen: FxHashMap<u64, Vec<Seen>> = FxHashMap::default();
+) -> Result<(SeenById, Vec<ProfileFacts>)> {
+    let mut seen: SeenById = FxHashMap::default();
+    let mut facts = Vec::new();
     for (input, (summary, file)) in survey.profiles.iter().zip(files).enumerate() {
-        let Some(file) = file.filter(|_| matches!(summary.kind, Kind::Stacks | Kind::Crash)) else { continue };
+        let mut own = ProfileFacts { taken: summary.taken, ..ProfileFacts::default() };
+        let Some(file) = file else {
+            facts.push(own);
+            continue;
+        };
         let mut each = |symbols: &Symbols, goroutine: profile::Goroutine| {
             // Every thread's own g0 has the id 0 in a crash.
             if goroutine.goid == 0 {
@@ -109,14 +141,40 @@ fn scan_goroutines(
                 leaked: goroutine.leaked,
                 labels: goroutine.labels,
                 parent: goroutine.parent,
+                g: goroutine.g,
                 // Without a creator below it, the stack may have been cut.
                 start: outermost.filter(|_| goroutine.created_by.is_some()).map(|&id| symbols.frame(id).function),
                 created_by: goroutine.created_by.map(|id| symbols.frame(id).function),
             });
         };
-        profile::scan(file.bytes(), symbols, &mut each).map_err(|e| Error::Evidence(format!("{}: {e}", file.name)))?;
+        let scanned = profile::scan(file.bytes(), symbols, &mut each)
+            .map_err(|e| Error::Evidence(format!("{}: {e}", file.name)))?;
+        own.written = file.written;
+        own.build_id = scanned.build_id;
+        for group in scanned.groups.iter().flatten() {
+            add_calls(&mut own.calls, symbols, group.stack);
+        }
+        let of_input = |all: &&Vec<Seen>| all.iter().any(|one| one.input == input);
+        let main = seen.get(&1).as_ref().is_some_and(of_input);
+        // Of a crash only the goroutine at fault may be printed, and a part of a dump may be pasted; the main
+        // goroutine, which nearly never ends, tells a whole one.
+        let cut = summary.notes.iter().any(|note| note.contains("missing") || note.contains("cut off"));
+        own.whole = summary.kind == Kind::Stacks && main && summary.held > 1 && !cut;
+        facts.push(own);
     }
-    Ok(seen)
+    Ok((seen, facts))
+}
+
+fn add_calls(calls: &mut FxHashMap<u64, Vec<u64>>, symbols: &Symbols, stack: StackId) {
+    let frames = symbols.stack(stack);
+    for (n, &id) in frames.iter().enumerate() {
+        let Some(pc) = symbols.frame(id).pc.filter(|&pc| pc != 0) else { continue };
+        let around = frames.iter().skip(n).take(MAX_AROUND).map(|&id| Functions::hash(symbols.function(id)));
+        let known = calls.entry(pc).or_default();
+        if known.is_empty() {
+            known.extend(around);
+        }
+    }
 }
 
 /// Adds every goroutine in memory, as source number `input`.
@@ -142,6 +200,7 @@ fn see_memory(target: &Target, input: usize, seen: &mut FxHashMap<u64, Vec<Seen>
                 .map(|(key, value)| (intern(symbols, key), intern(symbols, value)))
                 .collect(),
             parent: goroutine.parent,
+            g: Some(goroutine.g),
             start: start.map(|name| intern(symbols, name)),
             created_by: goroutine.created_by.as_ref().map(|frame| intern(symbols, &frame.function)),
         };
@@ -183,40 +242,73 @@ fn inputs(survey: &Survey, target: Option<&Target>, trace: Option<(&str, &Trace)
     profiles.chain(memory).chain(trace).collect()
 }
 
+/// What the comparison of all pairs of sources found.
+#[derive(Default)]
+struct Compared {
+    conflicts: Vec<(Option<u64>, String)>,
+    identities: Vec<Identity>,
+    moments: Vec<Taken>,
+}
+
+impl Compared {
+    fn take(&mut self, found: same::Comparison, a: &Input, b: &Input, force: bool) -> Result<()> {
+        let (verdict, sign) = match (found.conflicts.first(), found.same) {
+            (Some((_, sentence)), _) if !force => {
+                return Err(Error::Evidence(format!(
+                    "{} and {} are of different processes or builds ({sentence}); give --force to join them all the same",
+                    a.name, b.name
+                )))
+            }
+            (Some((_, sentence)), _) => ("different", sentence.clone()),
+            (None, Some(sign)) => ("same", sign),
+            (None, None) => {
+                let common = found.common;
+                ("not told", format!("{common} goroutines are in both, none contradicts; another run may look alike"))
+            }
+        };
+        self.identities.push(Identity { a: a.id.clone(), b: b.id.clone(), verdict, sign });
+        if !found.conflicts.is_empty() {
+            self.conflicts.extend(found.conflicts);
+            self.conflicts.push((None, format!("{} and {} are of different processes or builds", a.name, b.name)));
+        }
+        Ok(())
+    }
+}
+
 /// Compares every pair of sources; an error where two are not of one process.
 fn compare(
     inputs: &[Input],
     trace: Option<&Trace>,
-    seen: &FxHashMap<u64, Vec<Seen>>,
-    symbols: &Symbols,
+    (facts, target): (&[ProfileFacts], Option<&Target>),
+    world: &same::World,
     force: bool,
-) -> Result<Vec<(Option<u64>, String)>> {
-    let mut conflicts = Vec::new();
-    let profiles: Vec<&Input> = inputs.iter().filter(|input| input.kind != InputKind::Trace).collect();
-    let mut take = |found: same::Comparison, a: &Input, b: &Input| {
-        if found.is_foreign() && !force {
-            let example = found.conflicts.first().map(|(_, sentence)| sentence.as_str()).unwrap_or_default();
-            return Err(Error::Evidence(format!(
-                "{} and {} are of different processes or builds ({example}); give --force to join them all the same",
-                a.name, b.name
-            )));
+) -> Result<Compared> {
+    let mut compared = Compared::default();
+    let sides = inputs.iter().filter(|input| input.kind != InputKind::Trace).enumerate().map(|(n, input)| {
+        let of_memory = target.filter(|_| input.kind == InputKind::Memory);
+        let whole = match of_memory {
+            Some(target) => target.complete,
+            None => facts.get(n).is_some_and(|facts| facts.whole),
+        };
+        let process = of_memory.map(|target| &target.process);
+        (input, same::Side { id: &input.id, input: n, whole, facts: facts.get(n), process })
+    });
+    let sides: Vec<(&Input, same::Side)> = sides.collect();
+    let traced = trace.zip(inputs.iter().find(|input| input.kind == InputKind::Trace));
+    for (n, (a, side)) in sides.iter().enumerate() {
+        for (b, other) in sides.iter().skip(n + 1) {
+            compared.take(same::sides(side, other, world), a, b, force)?;
         }
-        let foreign = found.is_foreign();
-        conflicts.extend(found.conflicts.into_iter().map(|(goid, sentence)| (Some(goid), sentence)));
-        if foreign {
-            conflicts.push((None, format!("{} and {} are of different processes or builds", a.name, b.name)));
-        }
-        Ok(())
-    };
-    for (n, a) in profiles.iter().enumerate() {
-        if let Some(b) = profiles.get(n + 1) {
-            take(same::profiles((&a.id, n), (&b.id, n + 1), seen, symbols), a, b)?;
-        }
-        if let (Some(trace), Some(b)) = (trace, inputs.iter().find(|input| input.kind == InputKind::Trace)) {
-            take(same::with_trace((&a.id, n), (&b.id, trace), seen, symbols), a, b)?;
+        if let Some((trace, b)) = traced {
+            let (found, moment) = same::with_trace(side, (&b.id, trace), world);
+            compared.take(found, a, b, force)?;
+            if a.kind == InputKind::Profile {
+                let (low, high) = (moment.low.map(|(at, _)| at), moment.high.map(|(at, _)| at));
+                compared.moments.push(Taken { id: a.id.clone(), low, high });
+            }
         }
     }
-    Ok(conflicts)
+    Ok(compared)
 }
 
 /// A normalised stack: functions without type arguments, and lines.
@@ -241,6 +333,7 @@ struct Joiner<'t> {
     compared: Vec<(Option<u64>, String)>,
     /// What single goroutines contradict.
     conflicts: Vec<String>,
+    identities: Vec<Identity>,
     map: Option<MapView>,
     /// Ids of the inputs.
     ids: Vec<String>,
@@ -271,6 +364,7 @@ impl<'t> Joiner<'t> {
             goroutines: Vec::new(),
             compared: Vec::new(),
             conflicts: Vec::new(),
+            identities: Vec::new(),
             map: None,
             ids: Vec::new(),
             memory: FxHashMap::default(),
@@ -627,7 +721,8 @@ impl<'t> Joiner<'t> {
             conflicts.truncate(MAX_CONFLICTS);
             conflicts.push(format!("and {more} more"));
         }
-        Evidence { inputs, alignment, clusters, goroutines: self.goroutines, conflicts, limits, map: self.map }
+        let (goroutines, identities, map) = (self.goroutines, self.identities, self.map);
+        Evidence { inputs, alignment, clusters, goroutines, identities, conflicts, limits, map }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the sources say together, as plain data: `gomap.evidence/1`.
 
 use super::score::{Class, Score};
+use std::borrow::Cow;
+use std::hash::BuildHasher;
 
 /// One call of a normalised stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +60,48 @@ pub struct Alignment {
     pub mono: Option<(i64, i64, u64)>,
     /// The same on the wall clock, ns since 1970.
     pub wall: Option<(i64, i64, u64)>,
-    /// How trace time was mapped: `clock_snapshot`, `nanotime`, `none`.
+    /// How trace time was mapped to the monotonic clock: `clock_snapshot`, `nanotime`, `none`.
     pub source: &'static str,
+    /// And to the wall clock: `clock_snapshot`, `memstats`, `this machine`, `none`.
+    pub wall_source: &'static str,
+    /// The moment of the memory.
+    pub now: Option<Now>,
+    /// When each profile can have been taken, ns of trace time, where a goroutine or the file's time tells.
+    pub profiles: Vec<Taken>,
     pub warnings: Vec<String>,
+}
+
+/// The moment at which memory was read or dumped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Now {
+    /// On the monotonic clock, ns: not before, and what says so.
+    pub low: Option<(i64, &'static str)>,
+    /// Not after.
+    pub high: Option<(i64, &'static str)>,
+    /// How far the wall clocks of trace and memory disagree, ns.
+    pub residual: Option<u64>,
+}
+
+/// When a profile was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Id of the input.
+    pub id: String,
+    /// Ns of trace time; None for no bound.
+    pub low: Option<i64>,
+    pub high: Option<i64>,
+}
+
+/// Whether two inputs are of one process.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Ids of the inputs.
+    pub a: String,
+    pub b: String,
+    /// `same`, `different`, `not told`.
+    pub verdict: &'static str,
+    /// What shows it.
+    pub sign: String,
 }
 
 /// How a goroutine of the trace came to its cluster.
@@ -258,6 +299,8 @@ pub struct Evidence {
     pub clusters: Vec<Cluster>,
     /// By goid.
     pub goroutines: Vec<Goroutine>,
+    /// Whether the inputs are of one process, pair by pair.
+    pub identities: Vec<Identity>,
     /// Where sources contradict each other, one sentence each.
     pub conflicts: Vec<String>,
     pub limits: Vec<Limit>,
@@ -338,11 +381,81 @@ pub struct Target {
     pub whole_scan: bool,
     /// Without the runtime's own.
     pub goroutines: Vec<TargetGoroutine>,
+    /// No goroutine was lost.
+    pub complete: bool,
     /// The map to draw.
     pub map: Option<MapView>,
     /// What could not be read.
     pub limits: Vec<String>,
     pub notes: Vec<String>,
+    pub process: Process,
+}
+
+/// What memory says of the process itself; empty or None where it does not say.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// The GNU build ID in hex, as a profile's mapping has it.
+    pub build_id: Option<String>,
+    /// It lives and is read now, after every file was written.
+    pub live: bool,
+    /// `runtime.runtimeInitTime`: when the runtime started, on its monotonic clock; ns.
+    pub started: Option<i64>,
+    /// The kernel's ids of the threads in `runtime.allm`, ascending.
+    pub threads: Vec<u64>,
+    /// Goroutine ids that were not handed out yet: those from here on, and the rest of each P's block, `start..end`.
+    pub next_goid: Option<u64>,
+    pub spare_goids: Vec<(u64, u64)>,
+    /// The monotonic and the wall clock at one moment, ns, and who read them.
+    pub clocks: Option<(i64, i64, &'static str)>,
+    /// The moment of the memory on the monotonic clock, ns: not before, not after, and why.
+    pub now: (Option<(i64, &'static str)>, Option<(i64, &'static str)>),
+    pub functions: Functions,
+}
+
+impl Process {
+    /// Whether the goroutine id was handed out before this moment.
+    pub fn knew(&self, goid: u64) -> Option<bool> {
+        let spare = self.spare_goids.iter().any(|&(start, end)| (start..end).contains(&goid));
+        self.next_goid.map(|next| goid < next && !spare)
+    }
+
+    /// The wall clock at `mono`, ns since 1970.
+    pub fn wall(&self, mono: i64) -> Option<i64> {
+        let (at, wall, _) = self.clocks?;
+        wall.checked_add(mono.checked_sub(at)?)
+    }
+}
+
+/// Where the code of each function lies.
+#[derive(Debug, Clone, Default)]
+pub struct Functions {
+    /// Run-time address of the first byte, of the first byte behind it, and the name's hash; by address.
+    ranges: Vec<(u64, u64, u64)>,
+}
+
+impl Functions {
+    /// From ranges and names in any order.
+    pub fn new<'n>(all: impl Iterator<Item = (u64, u64, Cow<'n, str>)>) -> Functions {
+        let mut ranges: Vec<_> = all.map(|(start, end, name)| (start, end, Functions::hash(&name))).collect();
+        ranges.sort_unstable();
+        Functions { ranges }
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// What stands for a name here.
+    pub fn hash(name: &str) -> u64 {
+        rustc_hash::FxBuildHasher.hash_one(name)
+    }
+
+    /// The hash of the name of the function with code at `pc`.
+    pub fn at(&self, pc: u64) -> Option<u64> {
+        let before = self.ranges.partition_point(|&(start, ..)| start <= pc).checked_sub(1)?;
+        self.ranges.get(before).filter(|&&(_, end, _)| pc < end).map(|&(.., name)| name)
+    }
 }
 
 /// One goroutine in memory.

@@ -199,6 +199,8 @@ pub struct Scan {
     pub taken: Option<i64>,
     /// The records of a profile without goroutine ids.
     pub groups: Option<Vec<Group>>,
+    /// The build ID of the program's own mapping, where a debug=0 profile has one: of the GNU note, in hex.
+    pub build_id: Option<String>,
     pub causes: Vec<String>,
     pub notes: Vec<String>,
 }

@@ -57,7 +57,9 @@ pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Scan, ProfileEr
             .push(format!("{} of the protobuf make no sense and were left out", counted(skipped, "sample", "samples")));
     }
     let total = groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.count));
-    Ok(Scan { kind, total, taken: tables.taken, groups: Some(groups), causes: Vec::new(), notes })
+    let build_id = tables.build_id.map(|id| String::from_utf8_lossy(tables.text(id)).into_owned());
+    let build_id = build_id.filter(|id| !id.is_empty());
+    Ok(Scan { kind, total, taken: tables.taken, groups: Some(groups), build_id, causes: Vec::new(), notes })
 }
 
 type Broken = &'static str;
@@ -153,6 +155,8 @@ struct Tables<'a> {
     lines: Vec<(u64, u32)>,
     sample_types: Vec<u64>,
     taken: Option<i64>,
+    /// String id of the first mapping's build ID: the program's own comes first.
+    build_id: Option<u64>,
 }
 
 impl<'a> Tables<'a> {
@@ -160,6 +164,7 @@ impl<'a> Tables<'a> {
         for field in Fields(data) {
             match field? {
                 (1, Value::Bytes(message)) => self.read_sample_type(message)?,
+                (3, Value::Bytes(message)) if self.build_id.is_none() => self.read_mapping(message)?,
                 (4, Value::Bytes(message)) => self.read_location(message)?,
                 (5, Value::Bytes(message)) => self.read_function(message)?,
                 (6, Value::Bytes(text)) => self.strings.push(text),
@@ -174,6 +179,16 @@ impl<'a> Tables<'a> {
         for field in Fields(message) {
             if let (1, Value::Varint(name)) = field? {
                 self.sample_types.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_mapping(&mut self, message: &[u8]) -> Result<(), Broken> {
+        self.build_id = Some(0);
+        for field in Fields(message) {
+            if let (6, Value::Varint(text)) = field? {
+                self.build_id = Some(text);
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Option<Scan>, P
         notes.push(format!("{} belong to no stack and were left out", counted(foreign, "line", "lines")));
     }
     notes.extend(walked.notes());
-    Ok(Some(Scan { kind, total, taken: None, groups: Some(groups), causes: Vec::new(), notes }))
+    Ok(Some(Scan { kind, total, taken: None, groups: Some(groups), build_id: None, causes: Vec::new(), notes }))
 }
 
 fn anchor(line: &[u8]) -> Option<usize> {

@@ -46,7 +46,7 @@ pub(super) fn scan(
     }
     notes.extend(walked.notes());
     let kind = if dump.causes.is_empty() { Kind::Stacks } else { Kind::Crash };
-    Ok(Scan { kind, total: dump.goroutines, taken: None, groups: None, causes: dump.causes, notes })
+    Ok(Scan { kind, total: dump.goroutines, taken: None, groups: None, build_id: None, causes: dump.causes, notes })
 }
 
 /// Where a goroutine's header starts in a line. A header ends with a colon, as few other lines do.

@@ -361,6 +361,8 @@ impl<'o> Collector<'o> {
         self.threads.remove(&NONE);
         self.procs.remove(&NONE);
         self.counts.threads = self.threads.len() as u64;
+        let mut threads: Vec<u64> = self.threads.iter().map(|&thread| thread as u64).collect();
+        threads.sort_unstable();
         self.counts.procs = self.procs.len() as u64;
         self.counts.by_kind = KINDS.iter().copied().zip(self.by_kind).filter(|(_, count)| *count > 0).collect();
         let mut trace = Trace {
@@ -368,6 +370,7 @@ impl<'o> Collector<'o> {
             window: self.window,
             counts: self.counts,
             clocks: self.clocks,
+            threads,
             goroutines,
             incomplete,
             notes: Vec::new(),

@@ -226,6 +226,8 @@ pub struct Trace {
     pub window: Option<(i64, i64)>,
     pub counts: Counts,
     pub clocks: Clocks,
+    /// The kernel's ids of the threads (Ms) that the trace names, ascending.
+    pub threads: Vec<u64>,
     /// By goid.
     pub goroutines: BTreeMap<u64, Goroutine>,
     /// Why reading stopped before the end of the file; the rest of this value is what stood before.
@@ -252,6 +254,11 @@ impl Trace {
             file: self.text(frame.file),
             line: frame.line,
         })
+    }
+
+    /// Every stack that is kept.
+    pub fn stacks(&self) -> impl Iterator<Item = StackRef> {
+        (0..self.stacks.len() as u32).map(StackRef)
     }
 
     /// Goroutines that still wait when the trace ends, by goid.
