@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Unpack the committed samples: an executable, its kernel core and its truth, for one Go of each layout.
+"""Unpack the committed samples: an executable, its kernel core and its truth, for one Go of each layout; beside the
+newer one the stacks (debug=2) and the execution trace of the same run.
 
     python3 core-samples/unpack.py                 prints the directory of each sample
     python3 core-samples/unpack.py --remake        makes the committed files anew (needs the toolchains)
@@ -23,11 +24,14 @@ from toolchains import ToolchainError, cache_dir, locked  # noqa: E402
 COMMITTED = HERE / "committed"
 SAMPLES = {"classic-1.23.9": "1.23.9", "swiss-1.27.3": "1.27.3"}
 FILES = ("demo", "core", "truth.jsonl")
+#: What the program wrote before it aborted; the classic sample has none.
+SOURCES = ("stacks.txt", "trace.out")
 
 
 def unpack(name):
     """The `build.Dump` of a committed sample, unpacked when it is not in the cache or has changed."""
     packed = [COMMITTED / name / f"{file}.xz" for file in FILES]
+    packed += [path for file in SOURCES if (path := COMMITTED / name / f"{file}.xz").exists()]
     digest = build.digest(b"".join(path.read_bytes() for path in packed))
     home = cache_dir() / "committed" / f"{name}-{digest}"
     if not home.exists():
@@ -51,8 +55,8 @@ def remake(name):
     with tempfile.TemporaryDirectory(prefix="orders-") as scratch:
         home = Path(scratch)
         shutil.copy(exe, home / "demo")
-        build.kernel_core(home / "demo", home)
-        for file in FILES:
+        build.kernel_core(home / "demo", home, ("sources",))
+        for file in FILES + SOURCES:
             packed = lzma.compress((home / file).read_bytes(), preset=9 | lzma.PRESET_EXTREME)
             (COMMITTED / name / f"{file}.xz").write_bytes(packed)
 

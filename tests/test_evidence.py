@@ -12,7 +12,7 @@ from pathlib import Path
 import build
 import pytest
 import toolchains
-from conftest import ROOT, cli, documents, gdb
+from conftest import EVERYTHING, ROOT, cli, gdb
 
 VERSIONS = ("1.23.9", "1.26.6", "1.27.3")
 
@@ -20,10 +20,10 @@ VERSIONS = ("1.23.9", "1.26.6", "1.27.3")
 class Run:
     """A run of tests/evidence that still lives, with the files it wrote and what it says of itself."""
 
-    def __init__(self, directory, version, *arguments):
+    def __init__(self, directory, version, *arguments, source=ROOT / "tests" / "evidence"):
         self.directory, self.version = directory, version
         program = directory / "evidence"
-        subprocess.run([toolchains.go(version), "build", "-o", program, "."], cwd=ROOT / "tests" / "evidence",
+        subprocess.run([toolchains.go(version), "build", "-o", program, "."], cwd=source,
                        env=toolchains.environment(version), check=True)
         self.began = time.time()
         self.process = subprocess.Popen([program, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -155,7 +155,7 @@ def test_another_process_is_refused_and_joined_by_force_with_its_conflicts(runs)
     assert "different processes or builds" in refused.stderr and "--force" in refused.stderr
     assert refused.stderr.count("\n") == 1
     forced = joined(*words, "--force")
-    example = re.search(r"\((goroutine \d+ (?:starts in|is created by|comes from) .*)\);", refused.stderr).group(1)
+    example = re.search(r"different processes or builds \((.*)\); give --force", refused.stderr).group(1)
     assert example in forced["conflicts"] and any("different processes" in conflict for conflict in forced["conflicts"])
     two = cli("evidence", "--profile", other.file("late.txt"), "--profile", one.file("late.txt"))
     assert two.returncode == 2 and "different processes or builds" in two.stderr
@@ -298,6 +298,107 @@ def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, 
     if plain:
         assert record["map"]["expr"] in {wait["map"] for wait in held}
         assert sum(record["map"]["heat"]["live"]) == record["map"]["count"] > 0
+
+
+#: What the trace calls the wait, and the class at least, of each kind of wait.
+REASONS = {"nil_chan": "forever", "chan": {"chan receive", "chan send"}, "mutex": "sync", "waitgroup": "sync",
+           "cond": "sync.(*Cond).Wait"}
+#: By the map that the truth names, or by the nil channel, a case is seen to be about keys.
+CLASSES = {"trailing-space": {"likely_key_mismatch", "leak_suspect"}, "explicit-zero": {"waiting", "leak_suspect"}}
+SOURCED = ("1.23.9", "1.26.6", "1.27.3") if EVERYTHING else ("1.23.9", "1.27.3")
+
+
+def sourced(case, version):
+    """The dump of a case, its stacks and trace, and what the program said: waits, then both clocks."""
+    dump = build.dump("leaks", version, args=(case, "sources"))
+    waits, clocks = build.read_truth(dump.truth)
+    return dump, ("--profile", dump.core.parent / "stacks.txt", "--trace", dump.core.parent / "trace.out"), waits["waits"], clocks
+
+
+@pytest.mark.parametrize("version", SOURCED)
+@pytest.mark.parametrize("case", CASES)
+def test_profile_trace_and_core_are_one_record_in_each_case(case, version):
+    dump, sources, waits, _ = sourced(case, version)
+    answer = cli("--core", dump.exe, dump.core, "evidence", *sources, "--json")
+    assert answer.returncode == 0, answer.stderr
+    record = json.loads(answer.stdout)
+    assert record["conflicts"] == [] and record["alignment"]["warnings"] == []
+    verdicts = {(one["a"], one["b"]): one["verdict"] for one in record["identity"]}
+    assert verdicts[("d1", "t1")] == "same" and "different" not in verdicts.values(), record["identity"]
+    found = {g["goid"]: g for g in record["goroutines"]}
+    clusters = {c["id"]: c for c in record["clusters"]}
+    for wait in waits:
+        goroutine = found[wait["goid"]]
+        told = goroutine["sources"]
+        assert set(told) == {"p1", "d1", "t1"} and goroutine["confidence"] == "high"
+        assert told["p1"]["state"] == told["d1"]["state"]
+        # The last block is the trace's alone: why, when, and nothing woke it.
+        block = told["t1"]["last_block"]
+        assert told["t1"]["state"] == "Waiting" and block["reason"] in REASONS[wait["kind"]]
+        first, last = record["alignment"]["window_ns"]
+        assert first < told["t1"]["created"]["ts"] < block["ts"] < last and told["t1"]["stack"]
+        blocked = goroutine["blocked_on"]
+        assert blocked["kind"] == wait["kind"] and blocked["addr"] == wait.get("on")
+        cluster = clusters[goroutine["cluster"]]
+        assert cluster["class"] in CLASSES.get(case, {"likely_key_mismatch", "leak_suspect"}), cluster["score"]
+        if wait.get("map"):
+            assert any(held["map"] == wait["map"] and wait["key"] in held["key"] for held in blocked["held_by"]), blocked
+        if wait["kind"] == "nil_chan":
+            assert goroutine["waited_ns"]["low"] > 0 and cluster["nil_channel"]
+            assert any("map" in site["call"] for site in cluster["sites"]), cluster["sites"]
+
+
+@pytest.mark.parametrize("version", SOURCED)
+def test_the_clocks_of_trace_and_core_are_those_of_the_program(version):
+    dump, sources, waits, clocks = sourced("unicode-form", version)
+    record = json.loads(cli("--core", dump.exe, dump.core, "evidence", *sources, "--json").stdout)
+    alignment = record["alignment"]
+    assert alignment["source"] == ("nanotime" if version == "1.23.9" else "clock_snapshot")
+    assert alignment["wall_source"] == ("memstats" if version == "1.23.9" else "clock_snapshot")
+    # The program read both clocks when the trace had just been stopped, 10 ms before the core.
+    second = 1_000_000_000
+    assert clocks["mono"] - second < alignment["mono"]["last"] < clocks["mono"]
+    assert clocks["wall"] - second < alignment["wall"]["last"] < clocks["wall"] + alignment["wall"]["residual_ns"]
+    now = alignment["now_mono"]
+    assert alignment["mono"]["first"] < now["low"] < clocks["mono"] + 5 * second
+    assert clocks["mono"] < now["high"] and now["high_source"] == "the time of the core file"
+    if version != "1.23.9":
+        assert now["residual_ns"] < 10_000_000
+    without = json.loads(cli("evidence", *sources, "--json").stdout)["alignment"]
+    assert without["now_mono"] is None and (without["wall"] is None) == (version == "1.23.9")
+
+
+def test_another_build_is_refused(tmp_path, runs):
+    """The same program built anew with one more function is another build to each pair of sources."""
+    run = runs("1.27.3")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "tests" / "evidence", source)
+    (source / "more.go").write_text(
+        "package main\n\nimport \"fmt\"\n\nfunc init() { if len(fmt.Sprint(1)) > 9 { panic(fmt.Sprint(sink)) } }\n")
+    other = Run(tmp_path, "1.27.3", source=source)
+    try:
+        for words in (("--profile", run.file("late.pb.gz")), ("--trace", run.file("trace.out"))):
+            answer = cli("--pid", other.process.pid, "evidence", *words)
+            assert answer.returncode == 2 and "different processes or builds" in answer.stderr, (words, answer.stderr)
+        answer = cli("--pid", other.process.pid, "evidence", "--profile", run.file("late.pb.gz"))
+        assert "the build ID is" in answer.stderr
+        forced = cli("--pid", other.process.pid, "evidence", "--profile", run.file("late.pb.gz"), "--force", "--json")
+        record = json.loads(forced.stdout)
+        assert forced.returncode == 0 and [one["verdict"] for one in record["identity"]] == ["different"]
+        two = cli("evidence", "--profile", run.file("late.pb.gz"), "--profile", other.file("late.pb.gz"))
+        assert two.returncode == 2 and "the build ID is" in two.stderr
+    finally:
+        other.end()
+
+
+def test_what_cannot_be_told_is_said(runs):
+    """Two runs of one program that stand alike: profiles alone do not tell them apart, memory and trace do."""
+    run = runs("1.27.3")
+    record = joined("--profile", run.file("early.txt"), "--profile", run.file("late.txt"))
+    assert [one["verdict"] for one in record["identity"]] == ["not told"]
+    with_memory = cli("--pid", run.process.pid, "evidence", *all_sources(run), "--json")
+    verdicts = {(one["a"], one["b"]): one["verdict"] for one in json.loads(with_memory.stdout)["identity"]}
+    assert verdicts[("d1", "t1")] == "same" and verdicts[("p2", "t1")] == "not told"
 
 
 def test_keys_of_the_target_are_escaped(runs, tmp_path):

@@ -1,10 +1,15 @@
 // Command demo is a small order service as one meets it in the debugger: caches, registries, workers
 // that wait for replies on channels found in a map. One worker looks its channel up by a key that
-// another wrote with a trailing space, so it waits for ever on a nil channel.
+// another wrote with a trailing space, so it waits for ever on a nil channel. With "sources" as second argument it
+// also leaves stacks.txt (debug=2) and trace.out in the working directory, as one would take them in an incident.
 package main
 
 import (
 	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"runtime/trace"
 	"strings"
 	"sync"
 	"time"
@@ -64,9 +69,35 @@ func main() {
 	live.Store(42, "answer")
 	live.Delete("healthy")
 	wantLive := []truth.Entry{{Key: "requests", Elem: int64(1024)}, {Key: 42, Elem: "answer"}}
+	stop := func() {}
+	if len(os.Args) > 2 && os.Args[2] == "sources" {
+		stop = record()
+	}
 	startWorkers()
 	report(wantLive)
+	stop()
 	truth.Ready(truth.Mode())
+}
+
+// record traces until the function that it returns is called, which takes the profile first.
+func record() func() {
+	runtime.GC()
+	file := must(os.Create("trace.out"))
+	must(0, trace.Start(file))
+	return func() {
+		stacks := must(os.Create("stacks.txt"))
+		must(0, pprof.Lookup("goroutine").WriteTo(stacks, 2))
+		must(0, stacks.Close())
+		trace.Stop()
+		must(0, file.Close())
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
 
 func (s *Service) fill() {

@@ -1,5 +1,6 @@
 // Command leaks parks goroutines for ever by one mistake with map keys, named by its second argument,
-// and prints which goroutine waits on what, with the key that it used and the key that is stored.
+// and prints which goroutine waits on what, with the key that it used and the key that is stored. With "sources" as
+// third argument it also leaves what an incident leaves: stacks.txt (debug=2) and trace.out in the working directory.
 package main
 
 import (
@@ -8,9 +9,12 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/pprof"
+	"runtime/trace"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -302,6 +306,42 @@ var cases = map[string]struct {
 	"keyed-mutex":    {keyedMutex, each},
 }
 
+// record traces until the function that it returns is called, which takes the profile first: stopping a trace and
+// reading stacks disturb nothing, a profile of leaks or a core would. It then prints both clocks.
+func record() func() {
+	runtime.GC()
+	file := create("trace.out")
+	check(trace.Start(file))
+	return func() {
+		stacks := create("stacks.txt")
+		check(pprof.Lookup("goroutine").WriteTo(stacks, 2))
+		check(stacks.Close())
+		trace.Stop()
+		check(file.Close())
+		json.NewEncoder(os.Stdout).Encode(map[string]any{"mono": monotonic(), "wall": time.Now().UnixNano()})
+	}
+}
+
+func create(name string) *os.File {
+	file, err := os.Create(name)
+	check(err)
+	return file
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// monotonic asks the kernel, not the runtime.
+func monotonic() int64 {
+	var at syscall.Timespec
+	const clockMonotonic = 1
+	syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&at)), 0)
+	return at.Nano()
+}
+
 func main() {
 	truth.Start()
 	name := "trailing-space"
@@ -312,6 +352,10 @@ func main() {
 	if !ok {
 		fmt.Fprintln(os.Stderr, "no such case:", name)
 		os.Exit(2)
+	}
+	stop := func() {}
+	if len(os.Args) > 3 && os.Args[3] == "sources" {
+		stop = record()
 	}
 	c.run()
 	for {
@@ -325,5 +369,6 @@ func main() {
 	}
 	time.Sleep(100 * time.Millisecond) // the last step from saying so to being parked
 	json.NewEncoder(os.Stdout).Encode(map[string]any{"case": name, "waits": waits})
+	stop()
 	truth.Ready(truth.Mode())
 }

@@ -1,7 +1,7 @@
 //! The verdict, and the chain of one cluster: key -> lookup -> value -> wait.
 
-use super::{duration, goroutines};
-use crate::evidence::join::{Class, Cluster, Evidence, Frame, Site};
+use super::{duration, goroutines, wall};
+use crate::evidence::join::{Class, Cluster, Evidence, Frame, Identity, Site};
 
 /// One link of the chain.
 pub struct Step {
@@ -61,6 +61,64 @@ pub fn place(frame: &Frame) -> String {
         (function, "") => function.to_string(),
         (function, file) => format!("{function} ({file}:{})", frame.line),
     }
+}
+
+/// What is known of the clocks, one sentence each.
+pub fn clocks(evidence: &Evidence) -> Vec<String> {
+    let alignment = &evidence.alignment;
+    let mut told = Vec::new();
+    match (alignment.wall, alignment.window) {
+        (Some((first, last, residual)), _) => told.push(format!(
+            "The trace runs from {} to {} (±{}, by {}).",
+            wall(first),
+            wall(last),
+            duration(i64::try_from(residual).unwrap_or(i64::MAX)),
+            alignment.wall_source.replace('_', " ")
+        )),
+        (None, Some((first, last))) => {
+            let span = duration(last.saturating_sub(first));
+            told.push(format!("The trace runs for {span}; its wall clock time is not known."));
+        }
+        (None, None) => {}
+    }
+    let since_start = |at: i64| alignment.mono.map(|(first, ..)| at.saturating_sub(first));
+    if let Some(now) = alignment.now {
+        let text = |bound: Option<(i64, &str)>, word: &str| {
+            let (at, why) = bound?;
+            Some(format!("{word} {} after the trace began ({why})", duration(since_start(at)?)))
+        };
+        let bounds = [text(now.low, "not before"), text(now.high.filter(|high| Some(*high) != now.low), "not after")];
+        let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+        if !bounds.is_empty() {
+            told.push(format!("The memory was taken {}.", bounds.join(", ")));
+        }
+        if let Some(residual) = now.residual {
+            let apart = duration(i64::try_from(residual).unwrap_or(i64::MAX));
+            told.push(format!("The wall clocks of trace and memory lie {apart} apart."));
+        }
+    }
+    for taken in &alignment.profiles {
+        let from = |at: i64| alignment.window.map(|(first, _)| duration(at.saturating_sub(first)));
+        let bounds = [
+            taken.low.and_then(from).map(|at| format!("not before {at}")),
+            taken.high.and_then(from).map(|at| format!("not after {at}")),
+        ];
+        let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+        if !bounds.is_empty() {
+            told.push(format!("{} was taken {} of trace time, as its goroutines tell.", taken.id, bounds.join(", ")));
+        }
+    }
+    told
+}
+
+/// What is known of whether the sources are of one process, one sentence for each pair.
+pub fn identities(evidence: &Evidence) -> Vec<String> {
+    let sentence = |one: &Identity| match one.verdict {
+        "same" => format!("{} and {} are of one process: {}.", one.a, one.b, one.sign),
+        "different" => format!("{} and {} are of different processes or builds: {}.", one.a, one.b, one.sign),
+        _ => format!("{} and {}: nothing tells for certain that they are of one process; {}.", one.a, one.b, one.sign),
+    };
+    evidence.identities.iter().map(sentence).collect()
 }
 
 /// The chain of cluster number `at`.
@@ -169,6 +227,9 @@ fn wait(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
         (None, Some((_, most))) => format!("; for {most} minutes or more, as the garbage collector saw it"),
         (None, None) => String::new(),
     };
+    let waited = evidence.members(at).filter_map(|g| evidence.waited(g)).max();
+    let waited = waited.map(|(least, _)| format!("; at least {} when the memory was taken", duration(least)));
     let text = format!("{}{place}", cluster.state);
-    Step { title: "wait", text, source: format!("{}{since}", cluster.sources.join(", ")), known: true }
+    let source = format!("{}{since}{}", cluster.sources.join(", "), waited.unwrap_or_default());
+    Step { title: "wait", text, source, known: true }
 }

@@ -75,6 +75,14 @@ fn section(out: &mut String, evidence: &Evidence, at: usize, cluster: &Cluster) 
             write!(out, "<li class=\"{known}\"><b>{}</b><span>{text}</span><small>{source}</small></li>", step.title);
     }
     out.push_str("</ol>\n");
+    if let Some((key, near)) = evidence.map.as_ref().filter(|_| cluster.nil_channel).and_then(MapView::missed_channel) {
+        let (asked, stored) = diff::marked(key, &near.key);
+        let _ = writeln!(
+            out,
+            "<div class=\"pair\"><div><small>looked up</small><code>{asked}</code></div>\
+             <div><small>stored</small><code>{stored}</code></div></div>"
+        );
+    }
     if let Some(drawing) = svg::timeline(evidence, at) {
         let legend = "<p class=\"legend\"><i class=\"s-running\"></i>running <i class=\"s-runnable\"></i>runnable \
             <i class=\"s-syscall\"></i>syscall <i class=\"s-waiting\"></i>waiting <i class=\"lookup\"></i>map lookup</p>";
@@ -163,7 +171,7 @@ fn map_section(out: &mut String, map: &MapView) {
 }
 
 fn places(out: &mut String, evidence: &Evidence) {
-    out.push_str("<section><h2>All places</h2><div class=\"wide\"><table><thead><tr><th>id</th><th>score</th><th>goroutines</th><th>state</th><th>place</th></tr></thead><tbody>\n");
+    out.push_str("<section><h2>All places</h2><div class=\"wide\"><table class=\"places\"><thead><tr><th>id</th><th>score</th><th>goroutines</th><th>state</th><th>place</th></tr></thead><tbody>\n");
     for cluster in evidence.clusters.iter().take(LISTED) {
         let place = cluster.place().map(chain::place).unwrap_or_default();
         let _ = writeln!(
@@ -200,18 +208,8 @@ fn sources(out: &mut String, evidence: &Evidence) {
         out.push_str("</li>");
     }
     out.push_str("</ul>");
-    if let Some((first, last, residual)) = evidence.alignment.wall {
-        let _ = write!(
-            out,
-            "<p>The trace runs from {} to {} (±{residual} ns, by {}).</p>",
-            wall(first),
-            wall(last),
-            evidence.alignment.source
-        );
-    } else if let Some((first, last)) = evidence.alignment.window {
-        let span = super::duration(last.saturating_sub(first));
-        let _ = write!(out, "<p>The trace runs for {span}; its wall clock time is not known.</p>");
-    }
+    list(out, &chain::clocks(evidence));
+    list(out, &chain::identities(evidence));
     out.push_str("</section>\n");
     for (title, texts) in [("Warnings", &evidence.alignment.warnings), ("Conflicts", &evidence.conflicts)] {
         if !texts.is_empty() {

@@ -115,6 +115,7 @@ fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
             "ends": Value::Null,
             "link": window.site.name(),
         })).collect::<Vec<_>>(),
+        "waited_ns": evidence.waited(goroutine).map(|(low, high)| json!({"low": low, "high": high})),
         "lookup": Value::Null,
         "score": score(&goroutine.score),
         "conflicts": goroutine.conflicts,

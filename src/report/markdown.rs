@@ -56,6 +56,9 @@ pub fn render(evidence: &Evidence) -> String {
             let _ = writeln!(out, "  - {}", escape(note));
         });
     }
+    for told in chain::clocks(evidence).iter().chain(&chain::identities(evidence)) {
+        let _ = writeln!(out, "- {}", escape(told));
+    }
     for (title, texts) in [("Warnings", &evidence.alignment.warnings), ("Conflicts", &evidence.conflicts)] {
         if !texts.is_empty() {
             let _ = writeln!(out, "\n## {title}\n");

@@ -92,34 +92,48 @@ pub fn trend(cluster: &Cluster) -> Option<String> {
     Some(out)
 }
 
-/// A square for each bucket or group (or a run of them), darker the fuller it is.
+/// A square for each bucket or group (or a run of them), darker the fuller it is, with the scale below.
 pub fn heat(map: &MapView) -> Option<String> {
     const COLUMNS: usize = 64;
+    /// A small map is not blown up.
+    const SIDE: f64 = 26.0;
     let squares = &map.heat.squares;
     if squares.is_empty() {
         return None;
     }
-    let side = WIDTH / COLUMNS as f64;
-    let height = side * squares.len().div_ceil(COLUMNS) as f64;
+    let columns = squares.len().min(((squares.len() as f64).sqrt() * 2.0).ceil() as usize).clamp(8, COLUMNS);
+    let side = (WIDTH / columns as f64).min(SIDE);
+    let bottom = side * squares.len().div_ceil(columns) as f64;
+    let (live, slots) = squares.iter().fold((0, 0), |(live, slots), (here, cells)| (live + here, slots + cells * 8));
+    let shade = |full: f64| 0.08 + 0.92 * full.min(1.0);
+    let height = bottom + 34.0;
     let mut out =
         format!("<svg class=\"heat\" viewBox=\"0 0 {WIDTH} {height:.1}\" role=\"img\" aria-label=\"Occupancy\">");
     for (n, &(live, cells)) in squares.iter().enumerate() {
-        let full = (live as f64 / (cells.max(1) * 8) as f64).min(1.0);
-        let (x, y) = ((n % COLUMNS) as f64 * side, (n / COLUMNS) as f64 * side);
+        let (x, y) = ((n % columns) as f64 * side, (n / columns) as f64 * side);
         let over = if live > cells.saturating_mul(8) { " class=\"over\"" } else { "" };
         let _ = write!(
             out,
-            "<rect{over} x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill-opacity=\"{:.2}\"><title>{live} live slots</title></rect>",
-            side - 1.0,
-            side - 1.0,
-            0.08 + 0.92 * full
+            "<rect{over} x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"2\" fill-opacity=\"{:.2}\"><title>{live} live slots</title></rect>",
+            side - 1.5,
+            side - 1.5,
+            shade(live as f64 / (cells.max(1) * 8) as f64)
         );
     }
+    let y = bottom + 8.0;
+    let _ = write!(out, "<text x=\"0\" y=\"{:.1}\">empty</text>", y + 12.0);
+    for step in 0..=8 {
+        let opacity = shade(f64::from(step) / 8.0);
+        let x = 36.0 + f64::from(step) * 16.0;
+        let _ = write!(out, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"15\" height=\"15\" rx=\"2\" fill-opacity=\"{opacity:.2}\"/>");
+    }
+    let _ = write!(out, "<text x=\"186\" y=\"{:.1}\">full</text></svg>", y + 12.0);
     let unit = map.unit;
     let what = match map.heat.cells_each {
         0 | 1 => format!("a square is a {unit} of 8 slots"),
         n => format!("a square is {n} {unit}s of 8 slots"),
     };
-    let _ = write!(out, "</svg><p class=\"legend\">{what}; darker is fuller</p>");
+    let share = 100.0 * live as f64 / slots.max(1) as f64;
+    let _ = write!(out, "<p class=\"legend\">{what}; {live} of {slots} slots are live ({share:.0} %)</p>");
     Some(out)
 }

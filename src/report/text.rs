@@ -73,6 +73,7 @@ pub fn render(evidence: &Evidence, colour: bool) -> String {
         line(visible(&format!("{}  {}: {}, {}", input.id, input.name, input.format, goroutines(input.goroutines))));
         input.notes.iter().for_each(|note| line(format!("    note: {}", visible(note))));
     }
+    chain::clocks(evidence).iter().chain(&chain::identities(evidence)).for_each(|told| line(visible(told)));
     for (title, texts) in [("warning", &evidence.alignment.warnings), ("conflict", &evidence.conflicts)] {
         texts.iter().for_each(|text| line(format!("{title}: {}", visible(text))));
     }

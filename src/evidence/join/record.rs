@@ -314,6 +314,18 @@ impl Evidence {
         self.clusters.iter().any(|cluster| cluster.class != Class::Waiting)
     }
 
+    /// How long a goroutine that can never be woken had waited when the memory was taken: at least and at most, ns.
+    /// The trace alone knows when a wait began.
+    pub fn waited(&self, goroutine: &Goroutine) -> Option<(i64, Option<i64>)> {
+        let state = &goroutine.memory.as_ref()?.state;
+        let since = goroutine.trace.as_ref()?.since.filter(|_| super::same::is_for_ever(state))?;
+        let ((mono, ..), (window, _)) = self.alignment.mono.zip(self.alignment.window)?;
+        let began = since.checked_add(mono.checked_sub(window)?)?;
+        let now = self.alignment.now?;
+        let until = |at: i64| at.checked_sub(began).filter(|&waited| waited >= 0);
+        Some((now.low.and_then(|(at, _)| until(at))?, now.high.and_then(|(at, _)| until(at))))
+    }
+
     /// The goroutines of a cluster.
     pub fn members(&self, cluster: usize) -> impl Iterator<Item = &Goroutine> {
         self.goroutines.iter().filter(move |goroutine| goroutine.cluster == cluster)

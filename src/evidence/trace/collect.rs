@@ -3,16 +3,20 @@
 use super::clock::Clocks;
 use super::error::TraceError;
 use super::event::{Edge, Event, GoState, Kind, StackId, NONE};
-use super::events::Events;
+use super::events::{Around, Events, Portion};
 use super::keep::Keep;
 use super::model::{Block, Counts, Creation, Goroutine, MapSample, Options, Span, Times, Trace, Wake};
+use super::wire::Version;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::sync_channel;
 
 /// States that a goroutine keeps even when all goroutines together have too many.
 const FEWEST_SPANS: usize = 4;
 /// States kept for a goroutine in focus.
 const FOCUS_SPANS: usize = 1_000_000;
+/// Blocks of events on their way between the two threads of [`parse`].
+const BLOCKS: usize = 8;
 
 /// Reads a whole trace.
 ///
@@ -20,19 +24,29 @@ const FOCUS_SPANS: usize = 1_000_000;
 /// and a note; an error means that the file is no trace this reader knows.
 pub fn parse(data: &[u8], options: &Options) -> Result<Trace, TraceError> {
     let mut events = Events::new(data)?;
+    let version = events.version();
     let mut collector = Collector::new(options);
-    let mut incomplete = None;
-    loop {
-        match events.next() {
-            Ok(Some(event)) => collector.event(&events, &event),
-            Ok(None) => break,
-            Err(error) => {
-                incomplete = Some(error);
-                break;
+    // One thread orders events while another takes in those before; blocks go round between them.
+    let (ordered, to_collect) = sync_channel::<Portion>(BLOCKS);
+    let (collected, to_fill) = sync_channel::<Portion>(BLOCKS + 2);
+    let incomplete = std::thread::scope(|scope| {
+        let ordering = scope.spawn(move || loop {
+            let mut block = to_fill.try_recv().unwrap_or_default();
+            match events.fill(&mut block) {
+                Ok(()) if block.events.is_empty() => return None,
+                Ok(()) => ordered.send(block).ok()?,
+                Err(error) => return Some(error),
             }
+        });
+        for mut block in to_collect {
+            block.events.iter().for_each(|event| collector.event(&block.around, event));
+            block.events.clear();
+            // The other thread may have ended.
+            let _ = collected.try_send(block);
         }
-    }
-    let mut trace = collector.finish(&events, incomplete);
+        ordering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let mut trace = collector.finish(version, incomplete);
     trace.counts.bytes = data.len() as u64;
     Ok(trace)
 }
@@ -151,7 +165,7 @@ impl<'o> Collector<'o> {
         }
     }
 
-    fn event(&mut self, events: &Events, event: &Event) {
+    fn event(&mut self, around: &Around, event: &Event) {
         self.counts.events += 1;
         if let Some(count) = self.by_kind.get_mut(kind_index(&event.kind)) {
             *count += 1;
@@ -167,7 +181,7 @@ impl<'o> Collector<'o> {
         match event.kind {
             Kind::Sync { snapshot, .. } => {
                 self.keep.new_generation();
-                if let Some(frequency) = events.frequency() {
+                if let Some(frequency) = around.frequency() {
                     self.counts.generations += 1;
                     self.clocks.add(Some(frequency), snapshot);
                     self.saw(event.time);
@@ -175,11 +189,11 @@ impl<'o> Collector<'o> {
             }
             Kind::Goroutine { goid, from, to, reason, stack } => {
                 self.saw(event.time);
-                let reason = if reason.is_empty() { None } else { Some(self.keep.text(reason)) };
+                let reason = if reason.is_empty() { None } else { Some(self.keep.text_at(reason)) };
                 let stack = stack.filter(|stack| stack.0 != 0);
-                self.moved(events, event, goid as u64, Move { from, to, reason, stack });
+                self.moved(around, event, goid as u64, Move { from, to, reason, stack });
             }
-            Kind::StackSample => self.sample(events, event),
+            Kind::StackSample => self.sample(around, event),
             Kind::Label { label } => {
                 self.saw(event.time);
                 let label = Some(self.keep.text(label));
@@ -201,12 +215,12 @@ impl<'o> Collector<'o> {
     }
 
     /// A goroutine changed its state, or a generation repeats it.
-    fn moved(&mut self, events: &Events, event: &Event, goid: u64, change: Move) {
+    fn moved(&mut self, around: &Around, event: &Event, goid: u64, change: Move) {
         let Move { from, to, reason, stack } = change;
         // Creation has two stacks: the creator's, and the new goroutine's, whose only frame is its start.
         let creating = from == GoState::NotExist;
-        let own = stack.map(|stack| self.keep.stack(events, stack));
-        let others = if stack != event.stack { event.stack.map(|s| self.keep.stack(events, s)) } else { None };
+        let own = stack.map(|stack| self.keep.stack(around, stack));
+        let others = if stack != event.stack { event.stack.map(|s| self.keep.stack(around, s)) } else { None };
         let start = own.and_then(|own| self.keep.outermost(own));
         let (time, by) = (event.time, goid_of(event.goroutine));
         if from == to {
@@ -322,10 +336,10 @@ impl<'o> Collector<'o> {
         }
     }
 
-    fn sample(&mut self, events: &Events, event: &Event) {
+    fn sample(&mut self, around: &Around, event: &Event) {
         self.counts.cpu_samples += 1;
         let Some(stack) = event.stack else { return };
-        let map_function = self.keep.map_function(events, stack);
+        let map_function = self.keep.map_function(around, stack);
         if map_function.is_some() {
             self.counts.map_samples += 1;
         }
@@ -334,13 +348,13 @@ impl<'o> Collector<'o> {
         g.cpu_samples += 1;
         if let Some(function) = map_function {
             g.map_sample_count += 1;
-            let stack = self.keep.stack(events, stack);
+            let stack = self.keep.stack(around, stack);
             let sample = MapSample { time: event.time, function, stack, followed_by: None };
             push_bounded(&mut g.map_samples, sample, self.options.max_map_samples);
         }
     }
 
-    fn finish(mut self, events: &Events, incomplete: Option<TraceError>) -> Trace {
+    fn finish(mut self, version: Version, incomplete: Option<TraceError>) -> Trace {
         let last = self.window.map_or(0, |(_, last)| last);
         let free: FxHashSet<u32> = self.free.into_iter().collect();
         let kept = self.records.into_iter().enumerate().filter(|(slot, _)| !free.contains(&(*slot as u32)));
@@ -366,7 +380,7 @@ impl<'o> Collector<'o> {
         self.counts.procs = self.procs.len() as u64;
         self.counts.by_kind = KINDS.iter().copied().zip(self.by_kind).filter(|(_, count)| *count > 0).collect();
         let mut trace = Trace {
-            version: events.version(),
+            version,
             window: self.window,
             counts: self.counts,
             clocks: self.clocks,

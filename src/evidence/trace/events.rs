@@ -9,17 +9,43 @@ use super::generation::{CpuSample, Generation, Generations, Stream};
 use super::order::{Advance, Broken, Order, Raw, ThreadSlot};
 use super::table::Frame;
 use super::wire::{argument_count, Cursor, Version};
+use std::sync::Arc;
 
 /// How many tries out of order are allowed beyond [`TRIES_PER_EVENT`]: keeps a hostile file from taking
 /// time quadratic in its size.
 const FREE_TRIES: u64 = 20_000_000;
 const TRIES_PER_EVENT: u64 = 256;
+/// Events handed over at once by [`Events::fill`]: few enough to stay in a processor's cache.
+const BLOCK: usize = 512;
+
+/// Events of one generation in a row, with what their ids mean.
+#[derive(Debug, Default)]
+pub(super) struct Portion<'a> {
+    pub events: Vec<Event<'a>>,
+    pub around: Around<'a>,
+}
+
+/// The generation that events are in; none behind the last one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Around<'a>(Option<Arc<Generation<'a>>>);
+
+impl<'a> Around<'a> {
+    /// A stack's frames, innermost first.
+    pub fn frames(&self, stack: StackId) -> impl Iterator<Item = Frame<'a>> + '_ {
+        self.0.iter().flat_map(move |generation| generation.tables.frames(stack.0))
+    }
+
+    /// The clock's units a second.
+    pub fn frequency(&self) -> Option<u64> {
+        self.0.as_ref().map(|generation| generation.clock.frequency)
+    }
+}
 
 /// Iterates over a trace's events; see [`Events::next`].
 #[derive(Debug)]
 pub struct Events<'a> {
     generations: Generations<'a>,
-    current: Option<Generation<'a>>,
+    current: Option<Arc<Generation<'a>>>,
     order: Order<'a>,
     /// One for each thread with events in the generation.
     readers: Vec<Reader<'a>>,
@@ -34,6 +60,8 @@ pub struct Events<'a> {
     tries: u64,
     /// An error to hand out behind the last sync event.
     error: Option<TraceError>,
+    /// An error to hand out behind the last block.
+    behind: Option<TraceError>,
     done: bool,
 }
 
@@ -53,6 +81,7 @@ impl<'a> Events<'a> {
             passed: 0,
             tries: 0,
             error: None,
+            behind: None,
             done: false,
         })
     }
@@ -95,6 +124,41 @@ impl<'a> Events<'a> {
         }
     }
 
+    /// Moves events into an empty portion; none are left when it stays empty. An error comes behind the events before it.
+    pub(super) fn fill(&mut self, block: &mut Portion<'a>) -> Result<(), TraceError> {
+        if let Some(error) = self.behind.take() {
+            return Err(error);
+        }
+        while !self.done && self.order.passed.len() < BLOCK {
+            let last = self.frontier.is_empty() && self.next_sample.is_none();
+            if last && !self.order.passed.is_empty() {
+                break;
+            }
+            let stepped = match last {
+                true => self.next_generation(),
+                false => self.advance(),
+            };
+            match stepped {
+                Ok(Some(event)) => self.order.passed.push(event),
+                Ok(None) => self.done = last,
+                Err(error) => {
+                    self.done = true;
+                    match self.order.passed.is_empty() {
+                        true => return Err(error),
+                        false => self.behind = Some(error),
+                    }
+                }
+            }
+        }
+        for event in &mut self.order.passed {
+            event.time = event.time.max(self.last_time.saturating_add(1));
+            self.last_time = event.time;
+        }
+        std::mem::swap(&mut self.order.passed, &mut block.events);
+        block.around = Around(self.current.clone());
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Option<Event<'a>>, TraceError> {
         if let Some(event) = self.order.pop() {
             return Ok(Some(event));
@@ -102,6 +166,15 @@ impl<'a> Events<'a> {
         if self.frontier.is_empty() && self.next_sample.is_none() {
             return self.next_generation();
         }
+        match self.advance()? {
+            None => Ok(self.order.pop()),
+            sample => Ok(sample),
+        }
+    }
+
+    /// Lets the next event pass into the order's list; a CPU sample is given back.
+    #[inline]
+    fn advance(&mut self) -> Result<Option<Event<'a>>, TraceError> {
         if let Some(sample) = self.next_sample {
             if self.frontier.first().is_none_or(|first| sample.time < first.time) {
                 self.next_sample = self.samples.next();
@@ -109,7 +182,7 @@ impl<'a> Events<'a> {
             }
         }
         self.advance_frontier()?;
-        Ok(self.order.pop())
+        Ok(None)
     }
 
     fn sample(&self, sample: CpuSample) -> Result<Event<'a>, TraceError> {
@@ -131,7 +204,7 @@ impl<'a> Events<'a> {
             return Ok(None);
         }
         self.syncs += 1;
-        self.current = match self.generations.next() {
+        let mut next = match self.generations.next() {
             Ok(generation) => generation,
             Err(error) => {
                 self.error = Some(error);
@@ -139,7 +212,7 @@ impl<'a> Events<'a> {
             }
         };
         let (mut time, mut snapshot) = (self.last_time, None);
-        if let Some(generation) = &mut self.current {
+        if let Some(generation) = &mut next {
             (time, snapshot) = (generation.start(), generation.clock.snapshot());
             self.samples = std::mem::take(&mut generation.samples).into_iter();
             self.next_sample = self.samples.next();
@@ -155,6 +228,7 @@ impl<'a> Events<'a> {
                 }
             }
         }
+        self.current = next.map(Arc::new);
         let kind = Kind::Sync { number: self.syncs, snapshot };
         Ok(Some(Event { time, thread: NONE, proc: NONE, goroutine: NONE, kind, stack: None }))
     }

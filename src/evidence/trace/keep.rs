@@ -1,7 +1,7 @@
 //! What outlives a generation: texts, frames and stacks, each kept once.
 
 use super::event::StackId;
-use super::events::Events;
+use super::events::Around;
 use super::model::{KeptFrame, StackRef, TextId};
 use super::table::IdTable;
 use rustc_hash::FxHashMap;
@@ -14,6 +14,8 @@ pub(super) struct Keep {
     text_of: FxHashMap<Box<[u8]>, TextId>,
     frame_of: FxHashMap<KeptFrame, u32>,
     stack_of: FxHashMap<Box<[u32]>, StackRef>,
+    /// Place, length and id of texts asked for lately.
+    recent: [(usize, usize, TextId); 64],
     /// By the generation's id.
     kept: IdTable<StackRef>,
     map_functions: IdTable<Option<TextId>>,
@@ -28,6 +30,7 @@ impl Keep {
             text_of: FxHashMap::default(),
             frame_of: FxHashMap::default(),
             stack_of: FxHashMap::default(),
+            recent: [(0, 0, TextId(0)); 64],
             kept: IdTable::new(),
             map_functions: IdTable::new(),
         }
@@ -37,6 +40,23 @@ impl Keep {
     pub fn new_generation(&mut self) {
         self.kept = IdTable::new();
         self.map_functions = IdTable::new();
+    }
+
+    /// The id of a text that stays where it is in the file: few places hold the reasons of all waits.
+    #[inline]
+    pub fn text_at(&mut self, bytes: &[u8]) -> TextId {
+        let place = bytes.as_ptr() as usize;
+        let slot = (place ^ (place >> 6)) % self.recent.len();
+        match self.recent.get(slot) {
+            Some(&(known, len, id)) if (known, len) == (place, bytes.len()) => id,
+            _ => {
+                let id = self.text(bytes);
+                if let Some(recent) = self.recent.get_mut(slot) {
+                    *recent = (place, bytes.len(), id);
+                }
+                id
+            }
+        }
     }
 
     pub fn text(&mut self, bytes: &[u8]) -> TextId {
@@ -50,12 +70,12 @@ impl Keep {
     }
 
     /// Keeps a stack of the current generation.
-    pub fn stack(&mut self, events: &Events, stack: StackId) -> StackRef {
+    pub fn stack(&mut self, around: &Around, stack: StackId) -> StackRef {
         if let Some(kept) = self.kept.get(stack.0) {
             return kept;
         }
         let mut frames = Vec::new();
-        for frame in events.frames(stack) {
+        for frame in around.frames(stack) {
             let (function, file) = (self.text(frame.function), self.text(frame.file));
             let frame = KeptFrame { pc: frame.pc, function, file, line: frame.line };
             let next = self.frames.len() as u32;
@@ -88,11 +108,11 @@ impl Keep {
     }
 
     /// The map operation a stack of the current generation is in: the innermost frame that is one.
-    pub fn map_function(&mut self, events: &Events, stack: StackId) -> Option<TextId> {
+    pub fn map_function(&mut self, around: &Around, stack: StackId) -> Option<TextId> {
         if let Some(known) = self.map_functions.get(stack.0) {
             return known;
         }
-        let name = events.frames(stack).map(|frame| frame.function).find(|name| is_map_function(name));
+        let name = around.frames(stack).map(|frame| frame.function).find(|name| is_map_function(name));
         let found = name.map(|name| self.text(name));
         self.map_functions.insert(stack.0, found);
         found

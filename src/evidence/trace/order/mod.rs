@@ -176,7 +176,7 @@ pub(super) struct Order<'a> {
     gc_mark: GcMark,
     first_generation: Option<u64>,
     /// What the last event turned into, and how much of it was handed out: one event, rarely three.
-    passed: Vec<Event<'a>>,
+    pub(super) passed: Vec<Event<'a>>,
     handed_out: usize,
 }
 
