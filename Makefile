@@ -37,6 +37,7 @@ bench: build $(VENV)/.ready
 	$(VENV)/bin/python benches/debugger.py
 	$(VENV)/bin/python benches/watch.py
 	$(VENV)/bin/python benches/goroutines.py
+	$(VENV)/bin/python benches/evidence.py
 
 FUZZ_SECONDS := 60
 FUZZERS := protobuf tracebacks trace

@@ -35,7 +35,7 @@ tour swiss \
     'print $gomap_len(main.cache)' \
     "gomap goroutines --state 'chan receive (nil chan)' --stack" \
     'gomap leaks' \
-    'gomap explain 9'
+    'gomap explain 23'
 
 tour classic \
     'gomap print main.M0' \
@@ -43,3 +43,14 @@ tour classic \
     'gomap buckets main.M0' \
     'gomap get main.replies "customer-3 "' \
     'gomap check main.cache'
+
+printf '\n=== evidence: profile, trace and core of one run ===\n'
+directory=$(python3 core-samples/unpack.py | grep swiss)
+report=target/demo-report.html
+mkdir -p target
+gdb -nx -q -batch -iex 'set auto-load off' -iex 'set print thread-events off' -x gdbinit "$directory/demo" "$directory/core" \
+    -ex "gomap evidence --profile $directory/stacks.txt --trace $directory/trace.out --map main.replies --key '\"customer-3\"' -o $report" \
+    >/dev/null
+test -s "$report"
+grep -o '<h1 id="verdict">[^<]*' "$report" | sed 's/.*>//'
+printf 'The report of it is in %s: open it in a browser.\n' "$report"

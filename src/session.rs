@@ -65,7 +65,13 @@ impl Session {
         let file = Arc::new(elf::map_file(&path)?);
         elf::header(&file, &path)?;
         let program = Program::with_bias(&path, file, bias)?;
-        Session::new(Arc::new(memory), program, threads, notes, Origin::Core(std::fs::metadata(core).ok().and_then(|about| last_change(&about))))
+        Session::new(
+            Arc::new(memory),
+            program,
+            threads,
+            notes,
+            Origin::Core(std::fs::metadata(core).ok().and_then(|about| last_change(&about))),
+        )
     }
 
     /// Opens a live process, stopped while the session lives if `stop`.

@@ -92,8 +92,10 @@ def test_the_leaked_goroutines_are_one_cluster_with_all_sources(run):
         assert told["t1"]["last_block"]["reason"] == "forever"
         assert told["t1"]["created"]["by"] == 1
         terms = {term["id"]: term["points"] for term in member["score"]["terms"]}
-        assert terms["nil_chan"] == 35 and terms["growth"] == 10 and terms["no_waker"] == 10
-        assert member["score"]["total"] == sum(terms.values())
+        assert terms["nil_chan"] == 35 and terms["growth"] == 10
+        # On a busy machine some may have looked keys up for so long that they waited for too small a part.
+        assert terms.get("no_waker", 10) == 10 and member["score"]["total"] == sum(terms.values())
+    assert any(term["id"] == "no_waker" for member in members for term in member["score"]["terms"])
     assert record["conflicts"] == []
 
 
@@ -303,8 +305,6 @@ def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, 
 #: What the trace calls the wait, and the class at least, of each kind of wait.
 REASONS = {"nil_chan": "forever", "chan": {"chan receive", "chan send"}, "mutex": "sync", "waitgroup": "sync",
            "cond": "sync.(*Cond).Wait"}
-#: By the map that the truth names, or by the nil channel, a case is seen to be about keys.
-CLASSES = {"trailing-space": {"likely_key_mismatch", "leak_suspect"}, "explicit-zero": {"waiting", "leak_suspect"}}
 SOURCED = ("1.23.9", "1.26.6", "1.27.3") if EVERYTHING else ("1.23.9", "1.27.3")
 
 
@@ -327,6 +327,7 @@ def test_profile_trace_and_core_are_one_record_in_each_case(case, version):
     assert verdicts[("d1", "t1")] == "same" and "different" not in verdicts.values(), record["identity"]
     found = {g["goid"]: g for g in record["goroutines"]}
     clusters = {c["id"]: c for c in record["clusters"]}
+    healthy = [c for c in record["clusters"] if not {wait["goid"] for wait in waits} & set(c["goids"])]
     for wait in waits:
         goroutine = found[wait["goid"]]
         told = goroutine["sources"]
@@ -340,11 +341,14 @@ def test_profile_trace_and_core_are_one_record_in_each_case(case, version):
         blocked = goroutine["blocked_on"]
         assert blocked["kind"] == wait["kind"] and blocked["addr"] == wait.get("on")
         cluster = clusters[goroutine["cluster"]]
-        assert cluster["class"] in CLASSES.get(case, {"likely_key_mismatch", "leak_suspect"}), cluster["score"]
+        # A channel, mutex or condition that eight goroutines waited on for a tenth of a second is not yet a leak.
+        suspected = wait["kind"] == "nil_chan" or wait.get("key") == "NaN"
+        assert (cluster["class"] != "waiting") == suspected, cluster["score"]
+        assert cluster["score"]["total"] > max((c["score"]["total"] for c in healthy), default=0)
         if wait.get("map"):
             assert any(held["map"] == wait["map"] and wait["key"] in held["key"] for held in blocked["held_by"]), blocked
         if wait["kind"] == "nil_chan":
-            assert goroutine["waited_ns"]["low"] > 0 and cluster["nil_channel"]
+            assert 0 <= goroutine["waited_ns"]["low"] < last - first + 1_000_000_000 and cluster["nil_channel"]
             assert any("map" in site["call"] for site in cluster["sites"]), cluster["sites"]
 
 

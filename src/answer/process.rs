@@ -1,10 +1,10 @@
 //! What a core or a live process says of itself: its build, its threads, its clocks, where its code lies.
 
-use crate::binary::elf;
 use crate::evidence::join::{Functions, Process};
 use crate::memory::Memory;
 use crate::session::{Origin, Session};
 use crate::types::TypeSource;
+use object::Object;
 
 /// More threads than this is a broken list: ten times the runtime's own limit (`debug.SetMaxThreads`).
 const MAX_THREADS: usize = 100_000;
@@ -15,8 +15,11 @@ const MAX_PROCS: u64 = 1 << 16;
 pub fn process(session: &Session) -> Process {
     let facts = Facts { session };
     let modules = session.types.modules().iter();
-    let functions = modules.flat_map(|module| module.functions.functions().map(|f| (f.entry, f.end, f.name())));
-    let build_id = elf::build_ids(&session.types.program().file).gnu;
+    let functions = modules.flat_map(|module| module.functions.functions().map(|f| (f.entry, f.end, f.name(), f.id())));
+    // Go's own linker leaves the GNU note out of the note segment, so the section is needed.
+    let file = &session.types.program().file;
+    let object = object::File::parse(&***file).ok();
+    let build_id = object.as_ref().and_then(|object| object.build_id().ok().flatten());
     let (spare_goids, ticks) = facts.procs();
     let gc = facts.last_collection();
     let mut process = Process {

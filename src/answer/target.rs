@@ -31,7 +31,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
     limits.extend(found.holders.limits.iter().cloned());
     Ok(Target {
         version,
-        complete: found.goroutines.notes.is_empty(),
+        complete: found.goroutines.listed.notes.is_empty(),
         maps_scanned: found.holders.maps,
         whole_scan: found.holders.limits.is_empty(),
         goroutines: found

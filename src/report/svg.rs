@@ -125,7 +125,10 @@ pub fn heat(map: &MapView) -> Option<String> {
     for step in 0..=8 {
         let opacity = shade(f64::from(step) / 8.0);
         let x = 36.0 + f64::from(step) * 16.0;
-        let _ = write!(out, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"15\" height=\"15\" rx=\"2\" fill-opacity=\"{opacity:.2}\"/>");
+        let _ = write!(
+            out,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"15\" height=\"15\" rx=\"2\" fill-opacity=\"{opacity:.2}\"/>"
+        );
     }
     let _ = write!(out, "<text x=\"186\" y=\"{:.1}\">full</text></svg>", y + 12.0);
     let unit = map.unit;

@@ -1,6 +1,6 @@
 //! The trace's window on the other clocks, and how the profiles and the memory lie to it.
 
-use super::record::{Alignment, Input, Now, Process};
+use super::record::{Alignment, Input, Now, Process, Taken};
 use crate::evidence::trace::{OtherTime, Trace};
 
 /// A profile taken farther than this from the trace shows another moment: ns.
@@ -13,8 +13,13 @@ const SLEW: u128 = 1_000_000;
 const SLEW_SHARE: i64 = 2000;
 
 /// Relates the trace's window to the monotonic clock, to wall clock and to the moment of the memory; `inputs` are
-/// profiles with the time of their files' last change.
-pub fn align(trace: Option<&Trace>, process: Option<&Process>, inputs: &[(&Input, Option<i64>)]) -> Alignment {
+/// profiles with the time of their files' last change, `moments` what goroutines tell of when each source was taken.
+pub fn align(
+    trace: Option<&Trace>,
+    process: Option<&Process>,
+    inputs: &[(&Input, Option<i64>)],
+    moments: Vec<Taken>,
+) -> Alignment {
     let mut now = process.map(|process| Now { low: process.now.0, high: process.now.1, residual: None });
     let Some(trace) = trace else {
         return Alignment { source: "none", wall_source: "none", now, ..Alignment::default() };
@@ -57,7 +62,12 @@ pub fn align(trace: Option<&Trace>, process: Option<&Process>, inputs: &[(&Input
             warnings.push(format!("the trace goes on {seconds:.3} s after the memory was dumped, by their clocks"));
         }
     }
-    let (source, profiles) = (clocks.relation().name(), Vec::new());
+    let (of_memory, profiles): (Vec<Taken>, Vec<Taken>) = moments.into_iter().partition(|taken| taken.id == "d1");
+    let seen = of_memory.iter().find_map(|taken| i64::try_from(clocks.mono(taken.low?)?.ns).ok());
+    if let (Some(now), Some(seen)) = (&mut now, seen) {
+        now.low = now.low.max(Some((seen, "a goroutine that it shares with the trace")));
+    }
+    let source = clocks.relation().name();
     Alignment { window: trace.window, mono, wall, source, wall_source, now, profiles, warnings }
 }
 

@@ -82,13 +82,11 @@ pub fn join(
     }
     let inputs = inputs(&survey, target.as_ref(), trace);
     let world = same::World { seen: &seen, symbols: &symbols };
-    let compared =
-        compare(&inputs, trace.map(|(_, trace)| trace), (&facts, target.as_ref()), &world, force)?;
+    let compared = compare(&inputs, trace.map(|(_, trace)| trace), (&facts, target.as_ref()), &world, force)?;
     let profiles: Vec<(&Input, Option<i64>)> =
         inputs.iter().zip(&ordered).map(|(input, file)| (input, file.and_then(|file| file.written))).collect();
     let process = target.as_ref().map(|target| &target.process);
-    let mut alignment = align::align(trace.map(|(_, trace)| trace), process, &profiles);
-    alignment.profiles = compared.moments;
+    let alignment = align::align(trace.map(|(_, trace)| trace), process, &profiles, compared.moments);
     let mut joiner = Joiner::new(survey, seen, symbols, trace.map(|(_, trace)| trace));
     joiner.ids = inputs.iter().map(|input| input.id.clone()).collect();
     joiner.compared = compared.conflicts;
@@ -255,9 +253,9 @@ impl Compared {
         let (verdict, sign) = match (found.conflicts.first(), found.same) {
             (Some((_, sentence)), _) if !force => {
                 return Err(Error::Evidence(format!(
-                    "{} and {} are of different processes or builds ({sentence}); give --force to join them all the same",
-                    a.name, b.name
-                )))
+                "{} and {} are of different processes or builds ({sentence}); give --force to join them all the same",
+                a.name, b.name
+            )))
             }
             (Some((_, sentence)), _) => ("different", sentence.clone()),
             (None, Some(sign)) => ("same", sign),
@@ -302,10 +300,8 @@ fn compare(
         if let Some((trace, b)) = traced {
             let (found, moment) = same::with_trace(side, (&b.id, trace), world);
             compared.take(found, a, b, force)?;
-            if a.kind == InputKind::Profile {
-                let (low, high) = (moment.low.map(|(at, _)| at), moment.high.map(|(at, _)| at));
-                compared.moments.push(Taken { id: a.id.clone(), low, high });
-            }
+            let (low, high) = (moment.low.map(|(at, _)| at), moment.high.map(|(at, _)| at));
+            compared.moments.push(Taken { id: a.id.clone(), low, high });
         }
     }
     Ok(compared)

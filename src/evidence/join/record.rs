@@ -446,12 +446,19 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// From ranges and names in any order.
-    pub fn new<'n>(all: impl Iterator<Item = (u64, u64, Cow<'n, str>)>) -> Functions {
-        let mut ranges: Vec<_> = all.map(|(start, end, name)| (start, end, Functions::hash(&name))).collect();
-        ranges.sort_unstable();
-        Functions { ranges }
+    /// From ranges, names and `abi.FuncID`s in any order.
+    pub fn new<'n>(all: impl Iterator<Item = (u64, u64, Cow<'n, str>, u8)>) -> Functions {
+        let mut all: Vec<_> = all.map(|(start, end, name, id)| (start, end, Functions::hash(&name), id)).collect();
+        all.sort_unstable();
+        // The last of the IDs is the wrappers' in every version (`FuncIDWrapper` in `src/internal/abi/symtab.go`, Go 1.21
+        // to 1.27), and there is no program without; what is inlined into a wrapper stands in stacks without it.
+        let wrapper = all.iter().map(|&(.., id)| id).max().filter(|&id| id > 0);
+        let name = |name, id| if Some(id) == wrapper { Functions::WRAPPER } else { name };
+        Functions { ranges: all.into_iter().map(|(start, end, hash, id)| (start, end, name(hash, id))).collect() }
     }
+
+    /// What stands for the name of a wrapper, which stacks leave out.
+    pub const WRAPPER: u64 = 0;
 
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {

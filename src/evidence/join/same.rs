@@ -164,7 +164,9 @@ fn builds(found: &mut Comparison, a: &Side, b: &Side) {
         let (file, memory) = (file.id, memory.id);
         for (pc, names) in &facts.calls {
             let others = process.functions.at(*pc).or_else(|| process.functions.at(pc.wrapping_sub(1)));
-            if !process.functions.is_empty() && !others.is_some_and(|name| names.contains(&name)) {
+            if !process.functions.is_empty()
+                && !others.is_some_and(|name| name == Functions::WRAPPER || names.contains(&name))
+            {
                 found.say(None, || format!("the code at {pc:#x} in {file} is another function's in {memory}"));
                 break;
             }
@@ -291,9 +293,8 @@ fn moment(found: &mut Comparison, side: &Side, trace: (&str, &Trace), world: &Wo
             Some(theirs) if theirs.ended.is_none() => {
                 let block = theirs.last_block.filter(|_| theirs.state() == GoState::Waiting);
                 match block.filter(|block| block.woken.is_none()) {
-                    Some(block) if block.reason.is_some_and(|reason| trace.1.text(reason) == "forever") => {
-                        moment.not_before(block.time, || format!("after goroutine {goid} began to wait for ever in {t}"))
-                    }
+                    Some(block) if block.reason.is_some_and(|reason| trace.1.text(reason) == "forever") => moment
+                        .not_before(block.time, || format!("after goroutine {goid} began to wait for ever in {t}")),
                     // It waits since before the trace, which tells no reason then.
                     None if theirs.waits_since_before() => {}
                     _ => moment.not_before(end, why),
@@ -361,7 +362,7 @@ fn misplaced<'t>(functions: &Functions, trace: &'t Trace) -> Option<(u64, &'t st
             let outward = frames.get(n..).unwrap_or_default();
             let is_here = |pc: u64| {
                 let name = functions.at(pc)?;
-                Some(outward.iter().any(|outer| Functions::hash(outer.function) == name))
+                Some(name == Functions::WRAPPER || outward.iter().any(|outer| Functions::hash(outer.function) == name))
             };
             // A return address may lie behind a function that ends in the call.
             let fits = is_here(frame.pc) == Some(true) || is_here(frame.pc.wrapping_sub(1)) == Some(true);
