@@ -269,6 +269,47 @@ def test_memory_of_another_process_is_refused(runs):
         assert answer.returncode == 2 and "different processes or builds" in answer.stderr
 
 
+def test_traces_are_read_as_the_runtimes_own_tool_reads_them():
+    """tests/trace/oracle.rs: traces of every version made now, and those of the newest toolchain's own tests."""
+    for version in toolchains.VERSIONS:
+        toolchains.go(version)
+    line = ["cargo", "test", "-q", "--release", "--test", "trace", "--", "--ignored", "--nocapture", "--test-threads=1"]
+    answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]
+    assert "events agree" in answer.stdout and "3 passed" in answer.stdout
+
+
+def raw_samples(version, path):
+    """(count, functions innermost first) of each sample as `go tool pprof -raw` prints them."""
+    line = [toolchains.go("1.27.3"), "tool", "pprof", "-raw", path]
+    text = subprocess.run(line, env=toolchains.environment("1.27.3"), capture_output=True, text=True, check=True).stdout
+    _, samples, locations = re.split(r"^Samples:\n.*\n|^Locations\n", text.split("\nMappings")[0], flags=re.M)
+    functions, current = {}, None
+    for row in locations.splitlines():
+        # An inlined call goes on in a row without a number.
+        found = re.match(r"\s*(?:(\d+): 0x[0-9a-f]+ (?:M=\d+ )?)?\s*(\S+) \S+:\d+", row)
+        current = found.group(1) or current
+        functions.setdefault(current, []).append(found.group(2))
+    for row in samples.splitlines():
+        found = re.match(r"\s*(\d+): ((?:\d+ ?)+)", row)
+        if found:
+            yield int(found.group(1)), [name for at in found.group(2).split() for name in functions[at]]
+
+
+def test_profiles_are_read_as_pprof_reads_them(run):
+    answer = cli("profile", run.file("late.pb.gz"), "--json")
+    ours = json.loads(answer.stdout)
+    theirs = list(raw_samples(run.version, run.file("late.pb.gz")))
+    assert len(theirs) > 3 and sum(count for count, _ in theirs) == sum(c["count"] for c in ours["clusters"])
+    for cluster in ours["clusters"]:
+        names = [re.sub(r"\[.*\]", "", frame["func"]) for frame in cluster["frames"]]
+        # We leave the runtime's parking functions and the compiler's wrappers out; the order stays.
+        def has_all(functions):
+            left = iter(re.sub(r"\[.*\]", "", name) for name in functions)
+            return all(name in left for name in names)
+        assert cluster["count"] <= sum(count for count, functions in theirs if has_all(functions)), cluster
+
+
 CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-key", "struct-key", "explicit-zero",
          "typed-key", "keyed-mutex")
 

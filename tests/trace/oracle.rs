@@ -17,15 +17,21 @@ fn compare(oracle: &Path, name: &str, data: &[u8]) -> u64 {
     text.lines().filter(|line| line.starts_with("M=")).count() as u64
 }
 
-/// One test for all that builds and runs programs: they would disturb each other's traces.
+/// One test for all that builds and runs programs: they would disturb each other's traces. `MAPSCOPE_MATRIX=all` is for
+/// more and larger traces.
 #[test]
-#[ignore = "builds with the pinned Go toolchains; takes minutes"]
+#[ignore = "builds with the pinned Go toolchains; takes minutes: tests/test_evidence.py runs it"]
 fn traces_made_now() {
     let oracle = oracle();
+    let everything = std::env::var("MAPSCOPE_MATRIX").is_ok_and(|matrix| matrix == "all");
+    let (all_procs, sizes): (&[&str], &[&str]) = match everything {
+        true => (&["1", "2", "3", "4", "5", "6", "7", "8"], &["100", "1000", "10000", "100000"]),
+        false => (&["1", "2", "8"], &["100", "10000"]),
+    };
     for version in VERSIONS {
         let lab = lab(version);
-        for procs in ["1", "2", "4", "8"] {
-            for events in ["100", "10000", "100000"] {
+        for procs in all_procs {
+            for events in sizes {
                 let data = record(&lab, &["-procs", procs, "-events", events]);
                 let count = compare(oracle, &format!("{version} procs {procs} events {events}"), &data);
                 println!("{version} GOMAXPROCS={procs}: {count} events agree");
@@ -39,7 +45,7 @@ fn traces_made_now() {
         }
         cut_traces(oracle, version, &record(&lab, &["-kill", "-events", "20000"]));
     }
-    for version in ["1.22.10", NEWEST] {
+    for version in if everything { &["1.22.10", NEWEST][..] } else { &[] } {
         let data = record(&lab(version), &["-procs", "4", "-events", "2000000"]);
         println!("{version}: {} events agree", compare(oracle, &format!("{version} large"), &data));
     }
@@ -69,7 +75,7 @@ fn files(directory: PathBuf) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-#[ignore = "reads the pinned Go toolchain's test data"]
+#[ignore = "reads the pinned Go toolchain's test data: tests/test_evidence.py runs it"]
 fn traces_of_the_toolchains_own_tests() {
     let oracle = oracle();
     let cases = files(root(NEWEST).join("src/internal/trace/testdata/tests"));
@@ -89,7 +95,7 @@ fn traces_of_the_toolchains_own_tests() {
 }
 
 #[test]
-#[ignore = "reads the pinned Go toolchain's fuzz corpus"]
+#[ignore = "reads the pinned Go toolchain's fuzz corpus: tests/test_evidence.py runs it"]
 fn hostile_traces_of_the_toolchains_own_fuzzing() {
     let oracle = oracle();
     let inputs = files(root(NEWEST).join("src/internal/trace/testdata/fuzz/FuzzReader"));
