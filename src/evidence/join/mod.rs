@@ -865,7 +865,7 @@ fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapVi
     let mut add = |what, reason: &str| limits.push(Limit { what, reason: reason.to_string() });
     match map {
         None if inputs.iter().any(|input| input.kind == InputKind::Memory) => {
-            add("keys", "the key that was looked up is not read from frames; only stored keys are named")
+            add("keys", "only stored keys are named: the key that a goroutine looked up is read by gomap explain")
         }
         None => add("keys", "no core or process was read: which map and which key are not known"),
         Some(map) if map.key.is_none() => {
