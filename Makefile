@@ -43,6 +43,7 @@ bench: build $(VENV)/.ready
 	$(VENV)/bin/python benches/evidence.py
 	$(VENV)/bin/python benches/list.py
 	$(VENV)/bin/python benches/goroutines.py
+	$(VENV)/bin/python benches/evidence.py
 
 FUZZ_SECONDS := 60
 FUZZERS := protobuf tracebacks trace
