@@ -5,9 +5,8 @@
 
 use mapscope::probe::launch::Held;
 use mapscope::probe::uprobe::{Polled, Settings, Totals, UprobeSession};
-use mapscope::probe::{
-    capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, KeyFilter, Operation, ProbePlan,
-};
+use mapscope::probe::{capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, Operation, ProbePlan};
+use mapscope::value::{Demand, TextLength};
 use object::{Object, ObjectSymbol};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -329,16 +328,20 @@ fn the_kernel_filters_by_map_goroutine_and_key() {
     let (version, goid_offset) = ("1.27.3", 152);
     let path = sample("ops", version, "default");
     let plan = plan_of(&path, version);
-    let cases: [(&str, Option<KeyFilter>, &str); 5] = [
-        ("main.Worlds[3].Int64", None, ""),
-        ("main.Worlds[1].Int32", Some(KeyFilter::Bytes((-5i32).to_le_bytes().to_vec())), "-5"),
-        ("main.Worlds[2].Int64", Some(KeyFilter::Bytes((0i64).to_le_bytes().to_vec())), "0"),
-        ("main.Worlds[1].String", Some(KeyFilter::String(b"kkkkkkkkk".to_vec())), "\"kkkkkkkkk\""),
-        ("main.Worlds[4].Byte", Some(KeyFilter::Bytes(vec![7])), "7"),
+    let number = |size, value| vec![Demand::Number { offset: 0, size, ranges: vec![(value, value)] }];
+    let nine = TextLength { shortest: 9, longest: 9 };
+    let text = Demand::Text { offset: 0, length: nine, start: b"kkkkkkkkk".to_vec() };
+    let cases: [(&str, Vec<Demand>, &str); 5] = [
+        ("main.Worlds[3].Int64", Vec::new(), ""),
+        ("main.Worlds[1].Int32", number(4, -5i32 as u32 as u64), "-5"),
+        ("main.Worlds[2].Int64", number(8, 0), "0"),
+        ("main.Worlds[1].String", vec![text], "\"kkkkkkkkk\""),
+        ("main.Worlds[4].Byte", number(1, 7), "7"),
     ];
     for (name, key, text) in cases {
         let mut target = Target::start(&path, 50_000);
-        let filters = Filters { map: Some(target.map_named(name)), key, ..Filters::default() };
+        let keyed = !key.is_empty();
+        let filters = Filters { map: Some(target.map_named(name)), key, keyed, ..Filters::default() };
         let mut hits = Vec::new();
         let (output, totals) = watch(&mut target, &plan, &settings(goid_offset, filters), &mut |hit, _| hits.push(hit));
         target.ends_normally();

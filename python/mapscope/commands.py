@@ -599,7 +599,8 @@ def kernel_refuses():
 def watch_in_kernel(front, session, pid, what, show, to):
     """The native Watch of the kernel's probes in this process, from now on."""
     watch = _native.Watch.in_kernel(session, pid, what, show, to)
-    front.note("the kernel's probes watch process %d, which runs on" % pid)
+    picks = watch.picks()
+    front.note("the kernel's probes watch process %d, which runs on%s" % (pid, "; picked by " + picks if picks else ""))
     return watch
 
 

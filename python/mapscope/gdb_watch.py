@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -32,18 +33,57 @@ class _Probe(gdb.Breakpoint):
         return self._hit(self, self._point)
 
 
+class _Passed:
+    """Signals that gdb passes on to the program without a word."""
+
+    def __init__(self, names):
+        self._names = names
+        words = [gdb.execute("info signals " + name, to_string=True).split(name)[-1].split()[:3] for name in names]
+        self._before = [[word == "Yes" for word in three] for three in words]
+        self._handle([[False, False, True]] * len(names))
+
+    def _handle(self, how):
+        for name, (stop, print_, pass_) in zip(self._names, how):
+            words = [word if wanted else "no" + word for word, wanted in (("print", print_), ("stop", stop), ("pass", pass_))]
+            gdb.execute("handle %s %s" % (name, " ".join(words)), to_string=True)
+
+    def restore_at_next_stop(self):
+        """Later than now: some may still be on their way."""
+        gdb.events.stop.connect(self._restore)
+
+    def _restore(self, _event):
+        gdb.events.stop.disconnect(self._restore)
+        self._handle(self._before)
+
+
 class _Stopping:
     """The gdb engine: the program stops at each hit."""
 
     def __init__(self, native, stop_at_hit, direct):
         self.native, self.error, self.ending = native, None, False
         self._stop_at_hit, self._direct = stop_at_hit, direct
+        self._inferior = gdb.selected_inferior()
         self._names = native.register_names()
         self._hits, self._cpu = 0, time.process_time()
         self._window = (time.monotonic(), self._cpu)
         self._probes = []
         for point, address in enumerate(native.addresses()):
             self._probes.append(_Probe(address, point, self._hit))
+        self._passed = None
+
+    def guard(self):
+        """Lets the program outlive a gdb that is killed; raises Error when that cannot be."""
+        guard = getattr(self.native, "guard", None)
+        if guard is None:
+            raise Error("there is no guard for this kind of machine")
+        theirs = [location.address for breakpoint in gdb.breakpoints() if breakpoint.type == gdb.BP_BREAKPOINT
+                  for location in getattr(breakpoint, "locations", ()) if location.enabled]
+        self._passed = _Passed(["SIGSTOP", "SIGCONT"])
+        try:
+            guard(self._inferior.pid, theirs)
+        except Error:
+            self._passed.restore_at_next_stop()
+            raise
 
     def _hit(self, probe, point):
         try:
@@ -95,6 +135,8 @@ class _Stopping:
         for probe in self._probes:
             if probe.is_valid():
                 probe.delete()
+        if self.native.unguard(alive=bool(self._inferior.is_valid() and self._inferior.pid)):
+            self._passed.restore_at_next_stop()
         cost = (time.process_time() - self._cpu) / self._hits if self._hits else None
         self.native.finish(cost)
 
@@ -123,12 +165,22 @@ class _Recording:
 
 def _is_stepped_back_to(probe, thread):
     """Whether a signal interrupted the step over the probe: gdb then waits for the handler to come back to it."""
-    listing = gdb.execute("maint info breakpoints", to_string=True)
-    address = "0x%016x" % int(probe.location.lstrip("*"), 16)
-    return any(
-        "step resume" in line and address in line and "thread %d" % thread.num in listing
-        for line in listing.splitlines()
-    )
+    return waits_for(gdb.execute("maint info breakpoints", to_string=True), int(probe.location.lstrip("*"), 16), thread.global_num)
+
+
+def waits_for(listing, address, thread):
+    """Whether gdb's list of all breakpoints has a step-resume one at this address for the thread of this global number.
+
+    A row begins with the number and type; what else there is to say of a breakpoint follows in lines of their own.
+    """
+    is_at = False
+    for line in listing.splitlines():
+        row = re.match(r"-?\d+\s+(.*?)\s+(?:keep|del|dis)\s", line)
+        if row:
+            is_at = row.group(1) == "step resume" and re.search(r"\b0x0*%x\b" % address, line) is not None
+        if is_at and re.search(r"\bthread %d\b" % thread, line):
+            return True
+    return False
 
 
 def _engine(front, args, what, show, to):
@@ -152,7 +204,13 @@ def _engine(front, args, what, show, to):
     if args.engine == "gdb" or why:
         native = Watch.stopping(front.session(), what, show, to)
         front.note("gdb stops the program at each hit%s" % (" (%s)" % why if why and args.engine == "auto" else ""))
-        return _Stopping(native, args.stop, native_target)
+        engine = _Stopping(native, args.stop, native_target)
+        if native_target and inferior.was_attached:
+            try:
+                engine.guard()
+            except Error as error:
+                front.note("if gdb is killed, the program may die too: %s" % error)
+        return engine
     return _Recording(commands.watch_in_kernel(front, front.session(), inferior.pid, what, show, to))
 
 

@@ -46,7 +46,7 @@ pub fn cost_per_hit(key_bytes: usize) -> Result<Duration> {
         goid_offset: 152,
         key_words: super::uprobe::key_words(key_bytes),
         pointed: PointedKey::Bytes,
-        key: None,
+        parts: None,
     };
     let group = Registered::group_name();
     let definition = fetches.reading_only_the_stack(&fetches.definition(&group, &path, offset, &point));

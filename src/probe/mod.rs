@@ -7,6 +7,8 @@
 #[cfg(target_os = "linux")]
 mod cost;
 pub mod functions;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod guard;
 #[cfg(target_os = "linux")]
 pub mod launch;
 pub mod pace;
@@ -25,4 +27,4 @@ pub use functions::{plan, Arch, FunctionSymbol, KeyPlace, Operation, ProbePlan, 
 pub use record::{Hit, Key};
 pub use registers::Registers;
 pub use tracefs::{capability, PointedKey};
-pub use uprobe_filter::{Filters, KeyFilter};
+pub use uprobe_filter::{Filters, TypeFilter};

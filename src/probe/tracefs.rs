@@ -6,8 +6,9 @@
 //! Source: Documentation/trace/uprobetracer.rst and kernel/trace/trace_probe.c, Linux 5.4 to 6.18.
 
 use super::functions::{Arch, KeyPlace, ProbePoint};
-use super::uprobe_filter::KeyFilter;
+use super::uprobe_filter::Part;
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -79,8 +80,8 @@ pub(super) struct Fetches<'a> {
     pub goid_offset: u64,
     pub key_words: usize,
     pub pointed: PointedKey,
-    /// With a key to filter by, the last word is masked to the key's length.
-    pub key: Option<&'a KeyFilter>,
+    /// Parts of the key's words to fetch besides, for a filter; with them comes the kind of key.
+    pub parts: Option<&'a BTreeSet<Part>>,
 }
 
 /// Kernel names of registers.
@@ -119,7 +120,8 @@ impl Fetches<'_> {
     ///
     /// All parts have the same fields of 64 bits, so that they can share the event: `t` map type, `m` map, `a` and
     /// `n` the key's registers, `goid`, `c1` to `c3` return addresses (the inner frames' by their frame
-    /// pointers), `w0` and so on the key's bytes, `open` whether the kernel's filter must leave the key to the reader.
+    /// pointers), `w0` and so on the key's bytes; for a filter `k`, what those are (1 the key, 2 the text of a
+    /// string, 3 the value in an interface, 0 nothing), and `p0_8_16` and so on, bits of a word (here 16 from bit 8 of `w0`).
     pub fn definition(&self, group: &str, path: &str, file_offset: u64, point: &ProbePoint) -> String {
         let r = Registers::of(self.arch);
         let zero = "\\0";
@@ -155,8 +157,14 @@ impl Fetches<'_> {
         for word in 0..self.key_words {
             field(&format!("w{word}"), &self.key_word(&r, point.key, word));
         }
-        if self.key.is_some() {
-            field("open", if self.is_interface(point.key) { "\\1" } else { zero });
+        if let Some(parts) = self.parts {
+            field("k", &format!("\\{}", self.kind(point.key)));
+            for part in parts {
+                let fetch = self.key_word(&r, point.key, part.word);
+                let whole = fetch.split(':').next().unwrap_or(zero);
+                let bits = format!("{whole}:b{}@{}/64", part.bits, part.bit);
+                field(&part.field(), if whole == zero { zero } else { &bits });
+            }
         }
         text
     }
@@ -168,18 +176,22 @@ impl Fetches<'_> {
         registers.fold(definition.to_string(), |text, register| text.replace(register, "%sp"))
     }
 
-    /// Whether the key is an interface, whose value the kernel's filter cannot compare.
-    fn is_interface(&self, place: KeyPlace) -> bool {
-        matches!(place, KeyPlace::Interface(_))
-            || matches!(place, KeyPlace::Pointer(_)) && self.pointed == PointedKey::Interface
+    /// What the key's words hold, as in [`Fetches::definition`].
+    fn kind(&self, place: KeyPlace) -> u8 {
+        match (place, self.pointed) {
+            (KeyPlace::None, _) => 0,
+            (KeyPlace::Value32(_) | KeyPlace::Value64(_), _) | (KeyPlace::Pointer(_), PointedKey::Bytes) => 1,
+            (KeyPlace::String(_), _) | (KeyPlace::Pointer(_), PointedKey::String) => 2,
+            (KeyPlace::Interface(_), _) | (KeyPlace::Pointer(_), PointedKey::Interface) => 3,
+        }
     }
 
     /// The fetch of word `word` of the key's bytes.
     fn key_word(&self, r: &Registers, place: KeyPlace, word: usize) -> String {
-        let fetch = match place {
-            KeyPlace::Value32(k) if word == 0 => return format!("{}:b32@0/64", r.argument(k)),
+        match place {
+            KeyPlace::Value32(k) if word == 0 => format!("{}:b32@0/64", r.argument(k)),
             KeyPlace::Value64(k) if word == 0 => r.argument(k).to_string(),
-            KeyPlace::None | KeyPlace::Value32(_) | KeyPlace::Value64(_) => return "\\0".to_string(),
+            KeyPlace::None | KeyPlace::Value32(_) | KeyPlace::Value64(_) => "\\0".to_string(),
             KeyPlace::String(k) => format!("+{}({})", word * 8, r.argument(k)),
             KeyPlace::Pointer(k) => match self.pointed {
                 PointedKey::Bytes => format!("+{}({})", word * 8, r.argument(k)),
@@ -187,10 +199,6 @@ impl Fetches<'_> {
                 PointedKey::Interface => boxed_word(&format!("+8({})", r.argument(k)), word),
             },
             KeyPlace::Interface(k) => boxed_word(r.argument(k.saturating_add(1)), word),
-        };
-        match self.key.and_then(|key| key.bytes_in_word(word)) {
-            Some(bytes @ 1..=7) => format!("{fetch}:b{}@0/64", bytes * 8),
-            _ => fetch,
         }
     }
 }
@@ -317,8 +325,8 @@ mod tests {
         access_point(0x401006, key)
     }
 
-    fn fetches(arch: Arch, key: Option<&KeyFilter>) -> Fetches<'_> {
-        Fetches { arch, goid_offset: 152, key_words: 2, pointed: PointedKey::Bytes, key }
+    fn fetches(arch: Arch, parts: Option<&BTreeSet<Part>>) -> Fetches<'_> {
+        Fetches { arch, goid_offset: 152, key_words: 2, pointed: PointedKey::Bytes, parts }
     }
 
     #[test]
@@ -334,12 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_to_filter_by_masks_the_word_it_ends_in() {
-        let key = KeyFilter::String(b"0123456789".to_vec());
-        let text = fetches(Arch::Amd64, Some(&key)).definition("g", "/x", 1, &point(KeyPlace::String(2)));
-        assert!(text.ends_with(" w0=+0(%cx):u64 w1=+8(%cx):b16@0/64 open=\\0:u64"), "{text}");
-        let text = fetches(Arch::Amd64, Some(&key)).definition("g", "/x", 1, &point(KeyPlace::Interface(2)));
-        assert!(text.ends_with(" open=\\1:u64"), "{text}");
+    fn a_filter_gets_the_bits_that_it_compares() {
+        let parts = BTreeSet::from([Part { word: 0, bit: 32, bits: 16 }, Part { word: 1, bit: 0, bits: 16 }]);
+        let of = |key| fetches(Arch::Amd64, Some(&parts)).definition("g", "/x", 1, &point(key));
+        let text = of(KeyPlace::String(2));
+        assert!(
+            text.ends_with(" w1=+8(%cx):u64 k=\\2:u64 p0_32_16=+0(%cx):b16@32/64 p1_0_16=+8(%cx):b16@0/64"),
+            "{text}"
+        );
+        let text = of(KeyPlace::Value64(2));
+        assert!(text.ends_with(" w1=\\0:u64 k=\\1:u64 p0_32_16=%cx:b16@32/64 p1_0_16=\\0:u64"), "{text}");
+        assert!(of(KeyPlace::Interface(2)).contains(" k=\\3:u64 "));
     }
 
     /// A directory that takes our writes as tracefs does, except that it obeys none.

@@ -7,7 +7,7 @@
 
 use super::functions::{KeyPlace, ProbePlan};
 use super::record::{Hit, RecordLayout};
-use super::tracefs::{self, usage, Fetches, Registered};
+use super::tracefs::{self, usage, Fetches, PointedKey, Registered};
 use super::uprobe_filter::Filters;
 use crate::{Error, Result};
 use object::{Object, ObjectSegment};
@@ -73,7 +73,8 @@ pub struct UprobeSession {
     event: Registered,
     layout: RecordLayout,
     plan: ProbePlan,
-    filters: Filters,
+    pointed: PointedKey,
+    types_decided: usize,
     bias: u64,
     pid: u32,
     file: Option<(u64, u64)>,
@@ -91,9 +92,9 @@ impl UprobeSession {
         let directory = tracefs::directory()?;
         tracefs::remove_left_behind(&directory);
         let mut plan = plan.clone();
-        if settings.filters.key.is_some() {
-            plan.points.retain(|p| p.key != KeyPlace::None);
-        }
+        let filters = &settings.filters;
+        plan.points.retain(|p| !(filters.keyed && p.key == KeyPlace::None));
+        plan.points.retain(|p| !(filters.no_sync_map && p.map_type.is_none()));
         if plan.points.is_empty() {
             return Err(usage("there is nothing to probe: the program has no map function for these operations"));
         }
@@ -102,12 +103,13 @@ impl UprobeSession {
         let path = format!("/proc/{pid}/exe");
         let image = Image::of(pid, &path)?;
         let key_words = key_words(settings.key_bytes);
+        let parts = filters.parts(key_words);
         let fetches = Fetches {
             arch: plan.arch,
             goid_offset: settings.goid_offset,
             key_words,
-            pointed: settings.filters.pointed,
-            key: settings.filters.key.as_ref(),
+            pointed: filters.pointed,
+            parts: (!filters.key.is_empty() || !filters.types.is_empty()).then_some(&parts),
         };
         let group = Registered::group_name();
         let mut definitions = Vec::with_capacity(plan.points.len());
@@ -119,15 +121,16 @@ impl UprobeSession {
         let layout = RecordLayout::parse(&event.format()?, key_words)
             .ok_or_else(|| usage("this kernel describes our probe in a form that is not known: use --engine gdb"))?;
 
-        let filter = settings.filters.expression(&plan, image.bias, key_words);
-        let openings = open_all(pid, event.id()?, &filter)?;
+        let filter = filters.expression(&plan, image.bias, key_words);
+        let openings = open_all(pid, event.id()?, &filter.text)?;
         let mut session = UprobeSession {
             counters: openings.counters,
             rings: openings.rings,
             event,
             layout,
             plan,
-            filters: settings.filters.clone(),
+            pointed: filters.pointed,
+            types_decided: filter.types,
             bias: image.bias,
             pid,
             file: program_file(pid),
@@ -141,6 +144,11 @@ impl UprobeSession {
     /// The plan that [`Hit::point`] counts in: what was asked for, less what the filters exclude.
     pub fn plan(&self) -> &ProbePlan {
         &self.plan
+    }
+
+    /// How many of the filtered types the kernel decides; for more there was no room.
+    pub fn types_decided(&self) -> usize {
+        self.types_decided
     }
 
     /// Gives out the hits that have come, in the order of time within each call; waits for some up to `timeout`.
@@ -199,7 +207,7 @@ impl UprobeSession {
                 let Ok(Record::Sample(sample)) = record.parse_record() else { continue };
                 self.received += 1;
                 let Some(raw) = sample.raw() else { continue };
-                let Some(mut hit) = self.layout.hit(raw, &self.plan.points, self.bias, self.filters.pointed) else {
+                let Some(mut hit) = self.layout.hit(raw, &self.plan.points, self.bias, self.pointed) else {
                     continue;
                 };
                 hit.ns = sample.time().unwrap_or(0);

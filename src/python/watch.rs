@@ -19,6 +19,12 @@ type Kernel = (UprobeSession, u32);
 #[cfg(not(target_os = "linux"))]
 type Kernel = ();
 
+/// What keeps the program alive when the debugger dies.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+type Guardian = Option<crate::probe::guard::Guard>;
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+type Guardian = Option<()>;
+
 /// Bytes of a key that the kernel engine fetches.
 const KEY_BYTES: usize = 128;
 
@@ -71,6 +77,9 @@ pub(super) struct PyWatching {
     out: Output,
     kernel: Option<Kernel>,
     cost: Option<Duration>,
+    guard: Guardian,
+    /// What the kernel picks hits by.
+    picks: Option<String>,
     /// What was told and not handed over yet.
     text: Vec<u8>,
     /// Why it ended by itself.
@@ -118,7 +127,8 @@ impl PyWatching {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<PyWatching> {
-        PyWatching::begin(py, session, to, |session| {
+        let mut picks = None;
+        let mut watching = PyWatching::begin(py, session, to, |session| {
             let options = what.options()?;
             let cost = crate::probe::cost_per_hit(KEY_BYTES)?;
             let mut watch = MapWatch::new(session, options, false, cost, show.into())?;
@@ -129,8 +139,16 @@ impl PyWatching {
             };
             let kernel = UprobeSession::start(pid, watch.plan(), &settings)?;
             watch.follow(kernel.plan());
+            picks = settings.filters.in_words(kernel.types_decided());
             Ok((watch, Some((kernel, pid)), Some(cost)))
-        })
+        })?;
+        watching.picks = picks;
+        Ok(watching)
+    }
+
+    /// What the kernel picks hits by, in words, or None; the rest is checked when they have come.
+    fn picks(&self) -> Option<&str> {
+        self.picks.as_deref()
     }
 
     /// Run-time addresses of the probes.
@@ -143,10 +161,36 @@ impl PyWatching {
         Registers::names(self.watch.plan().arch).to_vec()
     }
 
+    /// Guards process `pid`, which stands still without breakpoints and soon gets ours and `others`, against the death of the
+    /// debugger; SIGSTOP, and SIGCONT when the guard ends, have to be passed on to it. Raises Error when that cannot be.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn guard(&mut self, pid: u32, others: Vec<u64>) -> PyResult<()> {
+        let points = self.addresses().into_iter().chain(others).collect();
+        let guard = crate::probe::guard::Guard::start(pid, points)?;
+        guard.arm();
+        self.guard = Some(guard);
+        Ok(())
+    }
+
+    /// Ends the guard of a process whose breakpoints are gone, or that is gone itself; returns whether there was one.
+    fn unguard(&mut self, alive: bool) -> bool {
+        let Some(guard) = self.guard.take() else { return false };
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if alive {
+            guard.disarm();
+        }
+        let _ = (alive, guard);
+        true
+    }
+
     /// Thread `thread`, traced by the calling thread, has stopped at probe `point`; raises Error when its registers
     /// cannot be read directly. Returns one of the constants above.
     fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32, sure: bool) -> PyResult<u8> {
         let registers = Registers::of_traced(thread as i32).map_err(PyErr::from)?;
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if let (Some(guard), Some(address)) = (&self.guard, self.watch.address(point)) {
+            guard.hit(thread, address);
+        }
         self.stopped(py, point, thread, registers, sure)
     }
 
@@ -282,7 +326,7 @@ impl PyWatching {
         let shared = Shared(&borrowed.session);
         let (watch, kernel, cost) = guarded(py, || make(shared.get()))?;
         drop(borrowed);
-        Ok(PyWatching { session, watch, out, kernel, cost, text: Vec::new(), ended: None })
+        Ok(PyWatching { session, watch, out, kernel, cost, guard: None, picks: None, text: Vec::new(), ended: None })
     }
 
     fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers, sure: bool) -> PyResult<u8> {

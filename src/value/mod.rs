@@ -5,6 +5,7 @@
 
 mod context;
 mod csv;
+mod demand;
 mod float;
 mod gosyntax;
 mod json;
@@ -20,6 +21,7 @@ mod walk;
 
 pub use context::{Context, Options, FOLLOW_LIMIT};
 pub use csv::CsvCell;
+pub use demand::{Demand, TextLength};
 pub use gosyntax::GoSyntax;
 pub use json::{push_string as push_json_string, Json};
 pub use literal::{example, in_interface, parse_key, unquote, Arena, Overlay};

@@ -15,6 +15,7 @@
 
 use super::context::Context;
 use super::csv::CsvCell;
+use super::demand::{unsigned_ranges, Demand, TextBounds};
 use super::gosyntax::GoSyntax;
 use super::plan::{Form, Plan};
 use super::scan::{self, Scanner, Wrong};
@@ -67,6 +68,8 @@ enum Test {
     Text {
         regex: Regex,
         wanted: bool,
+        /// What is known of the texts that the expression matches.
+        bounds: Option<TextBounds>,
     },
     Compare {
         operator: Operator,
@@ -116,6 +119,42 @@ impl Filter {
         }
         Ok(true)
     }
+
+    /// What the pattern demands of a key's own bytes, and whether that is all of it.
+    pub fn demands(&self) -> (Vec<Demand>, bool) {
+        let demands: Vec<Demand> = self.terms.iter().filter_map(Term::demand).collect();
+        let whole = demands.len() == self.terms.len();
+        (demands, whole)
+    }
+}
+
+impl Term {
+    fn demand(&self) -> Option<Demand> {
+        let Path { steps, plan, of_key: true } = &self.path else { return None };
+        let offset = steps.iter().try_fold(0usize, |sum, step| match step {
+            Step::Field(offset, _) => sum.checked_add(*offset),
+            Step::Follow(_) => None,
+        })?;
+        let of_text = |bounds: TextBounds| Demand::Text { offset, length: bounds.length, start: bounds.start };
+        match (&plan.form, &self.test) {
+            (Form::String, Test::Text { wanted: true, bounds, .. }) => bounds.clone().map(of_text),
+            (Form::String, Test::Compare { operator: Operator::Equal, literal: Literal::Text(text) }) => {
+                Some(of_text(TextBounds::exactly(text)))
+            }
+            (Form::Int | Form::Uint, Test::Compare { operator, literal: Literal::Integer(value) }) => {
+                let signed = matches!(plan.form, Form::Int);
+                let intervals = operator.intervals(*value);
+                let ranges =
+                    intervals.into_iter().flat_map(|(low, high)| unsigned_ranges(low, high, plan.size, signed));
+                Some(Demand::Number { offset, size: plan.size, ranges: ranges.collect() })
+            }
+            (Form::Bool, Test::Compare { operator, literal: Literal::Bool(value) }) => {
+                let is_true = *value == (*operator == Operator::Equal);
+                Some(Demand::Number { offset, size: 1, ranges: vec![if is_true { (1, 255) } else { (0, 0) }] })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Path {
@@ -152,7 +191,7 @@ impl Test {
             }
         }
         match self {
-            Test::Text { regex, wanted } => Ok(regex.is_match(&printed(context, plan, value)?) == *wanted),
+            Test::Text { regex, wanted, .. } => Ok(regex.is_match(&printed(context, plan, value)?) == *wanted),
             Test::Compare { operator, literal } => {
                 Ok(compare(context, plan, value, literal).is_some_and(|order| operator.accepts(order)))
             }
@@ -178,6 +217,19 @@ impl Test {
 }
 
 impl Operator {
+    /// The integers that satisfy it with `value` on the right, as ranges with both ends.
+    fn intervals(self, value: i128) -> Vec<(i128, i128)> {
+        let (below, above) = ((i128::MIN, value.saturating_sub(1)), (value.saturating_add(1), i128::MAX));
+        match self {
+            Operator::Equal => vec![(value, value)],
+            Operator::NotEqual => vec![below, above],
+            Operator::Less => vec![below],
+            Operator::LessOrEqual => vec![(i128::MIN, value)],
+            Operator::Greater => vec![above],
+            Operator::GreaterOrEqual => vec![(value, i128::MAX)],
+        }
+    }
+
     /// `None` (NaN is on one side) satisfies only `!=`.
     fn accepts(self, order: Option<Ordering>) -> bool {
         match self {
@@ -307,13 +359,13 @@ impl Parser<'_> {
     /// A pattern that is one text, for the key.
     fn text(&mut self) -> Result<Term> {
         let text = self.scan.text;
-        let regex = match text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
-            Some(regex) => self.regex(0, regex)?,
-            None if text.contains(['*', '?']) => self.regex(0, &glob(text))?,
-            None => self.regex(0, &regex::escape(text))?,
+        let (regex, bounds) = match text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
+            Some(regex) => (self.regex(0, regex)?, None),
+            None if text.contains(['*', '?']) => (self.regex(0, &glob(text))?, Some(TextBounds::of_glob(text))),
+            None => (self.regex(0, &regex::escape(text))?, Some(TextBounds::containing(text))),
         };
         let path = Path { of_key: true, steps: Vec::new(), plan: Plan::compile(self.types, self.key)? };
-        Ok(Term { path, test: Test::Text { regex, wanted: true } })
+        Ok(Term { path, test: Test::Text { regex, wanted: true, bounds } })
     }
 
     fn regex(&self, at: usize, regex: &str) -> Result<Regex> {
@@ -329,7 +381,7 @@ impl Parser<'_> {
             if self.scan.accept(sign) {
                 self.follow(&mut path)?;
                 let regex = self.delimited_regex()?;
-                return Ok(Term { path, test: Test::Text { regex, wanted } });
+                return Ok(Term { path, test: Test::Text { regex, wanted, bounds: None } });
             }
         }
         let Some(operator) = operator(&mut self.scan) else {

@@ -90,6 +90,13 @@ pub struct Wanted {
     pub misses: bool,
 }
 
+impl Wanted {
+    /// Whether operations on maps of the type of this name are wanted.
+    pub fn is_type(&self, name: &str) -> bool {
+        self.type_name.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
+}
+
 /// Turns hits into events; remembers what does not change.
 pub struct Teller {
     pub plan: ProbePlan,
@@ -149,7 +156,7 @@ impl Teller {
             Some(Ok(ty)) => ty.name.clone(),
             _ => "?".into(),
         };
-        if wanted.type_name.as_ref().is_some_and(|part| !type_name.contains(part.as_str())) {
+        if !wanted.is_type(&type_name) {
             return Ok(None);
         }
         let caller = self.caller(session, return_address);

@@ -12,9 +12,10 @@ use super::{line, write_error, Show};
 use crate::layout::goroutine;
 use crate::probe::pace::{Budget, Spent, Throttle};
 use crate::probe::summary::Summary;
-use crate::probe::{plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, Registers};
+use crate::probe::{plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, Registers, TypeFilter};
 use crate::session::{MapRef, Session};
-use crate::types::Kind;
+use crate::types::{Kind, Shape, TypeId, TypeSource};
+use crate::value::{Demand, Filter};
 use crate::{Error, Result};
 use event::{now_ns, Teller};
 use object::{Object, ObjectSegment};
@@ -154,21 +155,65 @@ impl MapWatch {
         self.plan().points.iter().map(|point| point.address.wrapping_add(self.teller.bias)).collect()
     }
 
+    /// Run-time address of probe `point`.
+    pub fn address(&self, point: usize) -> Option<u64> {
+        self.plan().points.get(point).map(|at| at.address.wrapping_add(self.teller.bias))
+    }
+
     /// Offset of `goid` in `runtime.g`.
     pub fn goid_offset(&self) -> u64 {
         self.goid_offset
     }
 
-    /// What the kernel can decide by itself, and what it can fetch of the keys when all are of one type.
+    /// What the kernel can decide by itself, and what it can fetch of the keys when all are of one type. The exact
+    /// check of what it passes on is `take`'s.
     pub fn kernel_filters(&self, session: &Session) -> Filters {
         let wanted = &self.options.wanted;
-        let map = self.options.map.as_ref().and_then(|(map, _)| session.open(*map).ok());
-        let pointed = match map.map(|map| map.key.kind) {
-            Some(Kind::String) => PointedKey::String,
-            Some(Kind::Interface) => PointedKey::Interface,
-            _ => PointedKey::Bytes,
+        let mut filters = Filters {
+            map: wanted.map,
+            goroutine: wanted.goroutine,
+            keyed: wanted.key.is_some() || wanted.misses,
+            ..Filters::default()
         };
-        Filters { map: wanted.map, goroutine: wanted.goroutine, pointed, ..Filters::default() }
+        if let Some((map, _)) = &self.options.map {
+            filters.pointed = match session.open(*map).map(|map| map.key.kind) {
+                Ok(Kind::String) => PointedKey::String,
+                Ok(Kind::Interface) => PointedKey::Interface,
+                _ => PointedKey::Bytes,
+            };
+            filters.key = self.demands(session, map.ty).unwrap_or_default();
+        } else if wanted.type_name.is_some() || wanted.key.is_some() {
+            filters.no_sync_map = !wanted.is_type("sync.Map");
+            filters.types = self.type_filters(session);
+        }
+        filters
+    }
+
+    /// What the kernel has to know of each map type that the program lists, the wanted ones first.
+    fn type_filters(&self, session: &Session) -> Vec<TypeFilter> {
+        let types = &session.types;
+        let (Ok(descriptors), Ok(index)) = (types.descriptors(), types.type_index()) else { return Vec::new() };
+        let is_map = |address: &u64| descriptors.descriptor(*address).is_ok_and(|ty| ty.kind == Kind::Map);
+        let mut filters: Vec<TypeFilter> = index
+            .addresses()
+            .filter(is_map)
+            .filter_map(|descriptor| {
+                let ty = types.by_descriptor(descriptor).ok()?;
+                let wanted = self.options.wanted.is_type(&types.load(ty).ok()?.name);
+                Some(TypeFilter { descriptor, keys: wanted.then(|| self.demands(session, ty)).flatten() })
+            })
+            .collect();
+        filters.sort_by_key(|filter| (filter.keys.is_none(), filter.descriptor));
+        filters
+    }
+
+    /// What the pattern for keys demands of those of a map type; `None` when no key of such a map can match it.
+    fn demands(&self, session: &Session, ty: TypeId) -> Option<Vec<Demand>> {
+        let Some(pattern) = &self.options.wanted.key else { return Some(Vec::new()) };
+        let loaded = session.types.load(ty).ok()?;
+        let Shape::Map(map) = &loaded.shape else { return Some(Vec::new()) };
+        let filter = Filter::compile(&session.types, map.key, map.elem, pattern).ok()?;
+        Some(filter.demands().0)
     }
 
     /// The last hit that was told.
@@ -205,7 +250,7 @@ impl MapWatch {
             match self.signals.zip(before) {
                 None => return Ok(Taken::Repeated),
                 Some((signals, before)) => {
-                    let pc = self.plan().points.get(point).map_or(0, |at| at.address.wrapping_add(self.teller.bias));
+                    let pc = self.address(point).unwrap_or(0);
                     if signals.interrupted(memory, before, c, stack, pc) {
                         return Ok(Taken::Ignored);
                     }
