@@ -1,6 +1,6 @@
-"""What one hit of a live probe costs the program: ours, a bare gdb breakpoint, dprintf, bpftrace, from one run.
+"""What one hit of a live probe costs the program: ours, a bare gdb breakpoint, dprintf, dlv trace, bpftrace, from one run.
 
-python3 benches/watch.py [--go VERSION]      needs gdb; bpftrace where it is installed and root
+python3 benches/watch.py [--go VERSION]      needs gdb; installs Delve; bpftrace where it is installed and root
 """
 
 import argparse
@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "core-samples"), str(ROOT / "python")]
+sys.path[:0] = [str(ROOT / "core-samples"), str(ROOT / "python"), str(ROOT / "benches")]
 
+import bench  # noqa: E402
 import build  # noqa: E402
 from mapscope import _native, commands  # noqa: E402
 
@@ -33,6 +34,22 @@ print("ARMED", flush=True)
 gdb.execute("continue")
 print("HITS", hits, flush=True)
 """
+
+
+#: Ours at most so many times as dear as the bare breakpoint, and as bpftrace; the bare breakpoint at least so many as the kernel's.
+GDB_AT_MOST, KERNEL_AT_MOST, KERNEL_CHEAPER = 1.2, 1.3, 15
+
+NAMES = ["mapaccess1", "mapaccess2", "mapassign", "mapdelete", "mapaccess1_fast32", "mapaccess2_fast32",
+         "mapaccess1_fast64", "mapaccess2_fast64", "mapaccess1_faststr", "mapaccess2_faststr", "mapassign_fast32",
+         "mapassign_fast64", "mapassign_faststr", "mapassign_fast64ptr", "mapdelete_fast32", "mapdelete_fast64",
+         "mapdelete_faststr"]
+
+
+def code(pid, address):
+    """The first bytes of a function in memory: a debugger's breakpoint shows there."""
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        memory.seek(address)
+        return memory.read(64)
 
 
 def addresses(pid):
@@ -54,7 +71,7 @@ def run(exe, operations, start, armed):
             deadline = time.monotonic() + 60
             while True:
                 text = Path(f"/proc/{os.getpid()}/fd/{out.fileno()}").read_text(errors="replace")
-                if armed in text:
+                if armed(live.pid) if callable(armed) else armed in text:
                     break
                 if tool.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{start(0)[0]} did not start: {text[-500:]}")
@@ -103,16 +120,24 @@ def main():
             return [sys.executable, "-m", "mapscope.cli", "--pid", str(pid), "watch", *words]
 
         def bpftrace(pid):
-            names = ["mapaccess1", "mapaccess2", "mapassign", "mapdelete", "mapaccess1_fast32", "mapaccess2_fast32",
-                     "mapaccess1_fast64", "mapaccess2_fast64", "mapaccess1_faststr", "mapaccess2_faststr",
-                     "mapassign_fast32", "mapassign_fast64", "mapassign_faststr", "mapassign_fast64ptr",
-                     "mapdelete_fast32", "mapdelete_fast64", "mapdelete_faststr"]
-            symbols = subprocess.run(["nm", str(exe)], capture_output=True, text=True).stdout
-            probes = ",".join(f"uprobe:{exe}:\"runtime.{n}\"" for n in names if f" runtime.{n}\n" in symbols)
+            probes = ",".join(f"uprobe:{exe}:\"runtime.{n}\"" for n in NAMES if f" runtime.{n}\n" in symbols)
             code = 'BEGIN { printf("ARMED\\n"); } ' + probes
             code += ' { printf("%lx %lx %lx\\n", reg("ax"), reg("bx"), reg("cx")); @hits = count(); }'
             return ["bpftrace", "-p", str(pid), "-e", code]
 
+        delve = bench.install_delve()
+
+        def dlv(pid):
+            return [str(delve), "trace", "-p", str(pid), r"^runtime\.(%s)$" % "|".join(NAMES)]
+
+        def traced(pid):
+            # Delve says nothing before the first hit.
+            return code(pid, assign) != original
+
+        symbols = subprocess.run(["nm", str(exe)], capture_output=True, text=True).stdout
+        assign = next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" runtime.mapassign"))
+        with build.live(exe, (1,)) as live:
+            original = code(live.pid, assign)
         slow, fast = 3_000, 300_000
         free = {n: min(run(exe, n, None, "")[0] for _ in range(3)) for n in (slow, fast)}
         print(f"Go {version}, {os.cpu_count()} cores; us that a hit adds to the program's time\n")
@@ -133,6 +158,7 @@ def main():
         row("gdb, a bare Python breakpoint", slow, bare, "ARMED", hits_in)
         row("gdb, dprintf of three registers", slow, dprintf, "ARMED",
             lambda text: len(re.findall(r"^[0-9a-f]+ [0-9a-f]+ [0-9a-f]+$", text, re.M)))
+        row("dlv trace", slow, dlv, traced, lambda text: len(re.findall(r"^> goroutine\(", text, re.M)))
         row("gomap watch --engine gdb", slow, lambda pid: ours("gdb", pid), "stops the program", told)
         why = commands.kernel_refuses()
         if why:
@@ -142,12 +168,13 @@ def main():
         if shutil.which("bpftrace"):
             row("bpftrace, printf of three registers", fast, bpftrace, "ARMED", hits_in)
         bare_cost = costs["gdb, a bare Python breakpoint"]
-        print(f"\nengine gdb / bare breakpoint: {costs['gomap watch --engine gdb'] / bare_cost:.2f}"
-              f"; bare breakpoint / engine uprobe: {bare_cost / costs['gomap watch --engine uprobe']:.0f}", end="")
+        kernel_cost = costs["gomap watch --engine uprobe"]
+        ratios = [("engine gdb / bare breakpoint", costs["gomap watch --engine gdb"] / bare_cost, f"at most {GDB_AT_MOST}"),
+                  ("bare breakpoint / engine uprobe", bare_cost / kernel_cost, f"at least {KERNEL_CHEAPER}")]
         if "bpftrace, printf of three registers" in costs:
             peer = costs["bpftrace, printf of three registers"]
-            print(f"; engine uprobe / bpftrace: {costs['gomap watch --engine uprobe'] / peer:.2f}", end="")
-        print()
+            ratios.append(("engine uprobe / bpftrace", kernel_cost / peer, f"at most {KERNEL_AT_MOST}"))
+        print("\n" + "; ".join(f"{what}: {ratio:.2f} (to reach: {limit})" for what, ratio, limit in ratios))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@
 
 use mapscope::probe::launch::Held;
 use mapscope::probe::uprobe::{Polled, Settings, Totals, UprobeSession};
-use mapscope::probe::{capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, Operation, ProbePlan};
+use mapscope::probe::{
+    capability, cost_per_hit, plan, Arch, Filters, FunctionSymbol, Hit, Key, Operation, ProbePlan, TypeFilter,
+};
 use mapscope::value::{Demand, TextLength};
 use object::{Object, ObjectSymbol};
 use serde_json::Value;
@@ -365,6 +367,54 @@ fn the_kernel_filters_by_map_goroutine_and_key() {
     }
 }
 
+#[test]
+fn the_kernel_filters_by_type_and_by_the_keys_of_a_type() {
+    let _alone = alone();
+    if !possible() {
+        return;
+    }
+    let (version, goid_offset) = ("1.24.11", 160);
+    let path = sample("ops", version, "default");
+    let plan = plan_of(&path, version);
+    let field_of = |map: &str| map.rsplit('.').next().unwrap().to_string();
+    let mut target = Target::start(&path, 20_000);
+    let maps = target.maps.clone();
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
+    watch(&mut target, &plan, &settings(goid_offset, Filters::default()), &mut |hit, _| {
+        if let Some(map) = maps.get(&hit.map) {
+            types.insert(field_of(map), hit.map_type);
+        }
+    });
+    target.ends_normally();
+    assert_eq!((types.len(), types["Sync"]), (15, 0), "{types:?}");
+
+    let only =
+        |number: f64| vec![Demand::Number { offset: 0, size: 8, ranges: vec![(number.to_bits(), number.to_bits())] }];
+    for (keys, text) in [(Vec::new(), ""), (only(3.5), "3.5")] {
+        let wanted = TypeFilter { descriptor: types["Float"], keys: Some(keys.clone()) };
+        let others = types.values().filter(|ty| **ty != types["Float"] && **ty != 0);
+        let others = others.map(|ty| TypeFilter { descriptor: *ty, keys: None });
+        let types = std::iter::once(wanted).chain(others).collect();
+        let filters = Filters { types, no_sync_map: true, keyed: !keys.is_empty(), ..Filters::default() };
+        let mut target = Target::start(&path, 20_000);
+        let maps = target.maps.clone();
+        let mut seen = 0;
+        let (output, totals) = watch(&mut target, &plan, &settings(goid_offset, filters), &mut |hit, _| {
+            // The program's other maps are of types that nobody excluded.
+            if let Some(map) = maps.get(&hit.map) {
+                assert_eq!(field_of(map), "Float");
+                seen += 1;
+            }
+        });
+        target.ends_normally();
+        let own = own_counts(&output, false);
+        let of_type =
+            own.iter().filter(|((map, _, _, key), _)| field_of(map) == "Float" && (text.is_empty() || key == text));
+        assert_eq!((of_type.map(|(_, n)| n).sum::<u64>(), totals.dropped), (seen, 0));
+        assert!(seen > 0);
+    }
+}
+
 /// Not a test of its own: a watcher for the next one to kill.
 #[test]
 #[ignore = "the watcher that another test starts and kills"]
@@ -502,5 +552,6 @@ fn an_inlined_method_is_named_by_the_frame() {
         Operation::of_inlined("internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).Delete"),
         Some(Operation::SyncDelete)
     );
-    assert_eq!(Operation::of_inlined("sync.(*Map).Range"), None);
+    assert_eq!(Operation::of_inlined("sync.(*Map).Range"), Some(Operation::Range));
+    assert_eq!(Operation::of_inlined("sync.(*Map).lock"), None);
 }

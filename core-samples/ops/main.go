@@ -5,7 +5,7 @@
 // "exit" at once. After the truth's head lines and READY it prints one document
 // {"counts":[{"map","goroutine","op","key","hit","n"}],"operations":N}, the line DONE, and ends.
 // hit says that the key was there before the operation; iterate and clear have key null and hit
-// when the map was not empty. CompareAndSwap hits when it swapped.
+// when the map was not empty, as Range and Clear have. CompareAndSwap and CompareAndDelete hit when they did so.
 package main
 
 import (
@@ -71,10 +71,13 @@ const (
 	loadAndDelete
 	swap
 	compareAndSwap
+	compareAndDelete
+	syncRange
+	syncClear
 )
 
 var opNames = [...]string{"access1", "access2", "access1", "assign", "delete", "iterate", "clear",
-	"Load", "Store", "Delete", "LoadOrStore", "LoadAndDelete", "Swap", "CompareAndSwap"}
+	"Load", "Store", "Delete", "LoadOrStore", "LoadAndDelete", "Swap", "CompareAndSwap", "CompareAndDelete", "Range", "Clear"}
 
 // mapOps is how often each operation on a map is drawn.
 var mapOps = [...]op{access1, access1, access1, access2, access2, access2, inlined, inlined, assign, assign, assign, assign, remove, remove, iterate, wipe}
@@ -175,6 +178,24 @@ func (s *syncSubject) do(o op, i int) bool {
 		if hit {
 			s.elems[i] = i + 2
 		}
+	case compareAndDelete:
+		hit = s.m.CompareAndDelete(key, i)
+		if want := s.present[i] && s.elems[i] == i; hit != want {
+			panic(s.label + ": the record is wrong")
+		}
+		if hit {
+			s.present[i] = false
+		}
+	case syncRange:
+		hit = false
+		s.m.Range(func(_, _ any) bool { hit = true; return false })
+		if want := s.present != [keysPerMap]bool{}; hit != want {
+			panic(s.label + ": the record is wrong")
+		}
+	case syncClear:
+		hit = s.present != [keysPerMap]bool{}
+		clearSync(s.m)
+		s.present = [keysPerMap]bool{}
 	}
 	return hit
 }
@@ -182,7 +203,7 @@ func (s *syncSubject) do(o op, i int) bool {
 func (s *syncSubject) name() string         { return s.label }
 func (s *syncSubject) keyText(i int) string { return truth.Value(&s.keys[i]) }
 func isSync(s subject) bool                 { _, ok := s.(*syncSubject); return ok }
-func keyless(o op) bool                     { return o == iterate || o == wipe }
+func keyless(o op) bool                     { return o == iterate || o == wipe || o == syncRange || o == syncClear }
 func argument(i, fallback int) int {
 	if len(os.Args) <= i {
 		return fallback
@@ -267,7 +288,7 @@ func (w *worker) run(operations int, pause time.Duration) {
 		s := w.subjects[i]
 		o := mapOps[w.draw(len(mapOps))]
 		if isSync(s) {
-			o = load + op(w.draw(int(compareAndSwap-load)+1))
+			o = load + op(w.draw(int(lastSync-load)+1))
 		}
 		if keyless(o) {
 			key = 0

@@ -141,7 +141,9 @@ def _open(inferior, kind, core, program):
     if not inferior.pid:
         raise Error("there is nothing to read: open a core (core-file FILE), or run or attach to a process")
     if kind == "native":
-        local = program if program and os.path.exists(program) else None
+        # What gdb reads through the target may be of another mount namespace: a container's.
+        is_ours = not (inferior.progspace.filename or "").startswith("target:")
+        local = program if program and is_ours and os.path.exists(program) else None
         try:
             return _native.Session.held_process(inferior.pid, local)
         except Error:

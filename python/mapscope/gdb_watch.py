@@ -1,8 +1,8 @@
 """`gomap watch` in gdb: probes the program while it runs, by breakpoints of gdb's or by the kernel."""
 
+import atexit
 import ctypes
 import os
-import re
 import signal
 import sys
 import threading
@@ -30,30 +30,29 @@ class _Probe(gdb.Breakpoint):
         self._point, self._hit = point, hit
 
     def stop(self):
-        return self._hit(self, self._point)
+        return self._hit(self._point)
 
 
-class _Passed:
-    """Signals that gdb passes on to the program without a word."""
+class _Quiet:
+    """A signal of our own doing, of which gdb says nothing, and which it passes on to the program or not."""
 
-    def __init__(self, names):
-        self._names = names
-        words = [gdb.execute("info signals " + name, to_string=True).split(name)[-1].split()[:3] for name in names]
-        self._before = [[word == "Yes" for word in three] for three in words]
-        self._handle([[False, False, True]] * len(names))
+    def __init__(self, name, passed):
+        self._name = name
+        words = gdb.execute("info signals " + name, to_string=True).rpartition(name)[2].split()[:3]
+        self._before = [word == "Yes" for word in words]
+        self._handle(False, False, passed)
 
-    def _handle(self, how):
-        for name, (stop, print_, pass_) in zip(self._names, how):
-            words = [word if wanted else "no" + word for word, wanted in (("print", print_), ("stop", stop), ("pass", pass_))]
-            gdb.execute("handle %s %s" % (name, " ".join(words)), to_string=True)
+    def _handle(self, *wanted):
+        words = " ".join(word if yes else "no" + word for word, yes in zip(("stop", "print", "pass"), wanted))
+        gdb.execute("handle %s %s" % (self._name, words), to_string=True)
 
     def restore_at_next_stop(self):
-        """Later than now: some may still be on their way."""
+        """Later than now: one may still be on its way."""
         gdb.events.stop.connect(self._restore)
 
     def _restore(self, _event):
         gdb.events.stop.disconnect(self._restore)
-        self._handle(self._before)
+        self._handle(*self._before)
 
 
 class _Stopping:
@@ -64,12 +63,11 @@ class _Stopping:
         self._stop_at_hit, self._direct = stop_at_hit, direct
         self._inferior = gdb.selected_inferior()
         self._names = native.register_names()
-        self._hits, self._cpu = 0, time.process_time()
+        self._hits, self._cpu, self._quiet = 0, time.process_time(), None
         self._window = (time.monotonic(), self._cpu)
         self._probes = []
         for point, address in enumerate(native.addresses()):
             self._probes.append(_Probe(address, point, self._hit))
-        self._passed = None
 
     def guard(self):
         """Lets the program outlive a gdb that is killed; raises Error when that cannot be."""
@@ -78,24 +76,17 @@ class _Stopping:
             raise Error("there is no guard for this kind of machine")
         theirs = [location.address for breakpoint in gdb.breakpoints() if breakpoint.type == gdb.BP_BREAKPOINT
                   for location in getattr(breakpoint, "locations", ()) if location.enabled]
-        self._passed = _Passed(["SIGSTOP", "SIGCONT"])
-        try:
-            guard(self._inferior.pid, theirs)
-        except Error:
-            self._passed.restore_at_next_stop()
-            raise
+        guard(self._inferior.pid, theirs)
+        # A thread that begins joins the group stop, which looks like this signal.
+        self._quiet = _Quiet("SIGSTOP", passed=False)
 
-    def _hit(self, probe, point):
+    def _hit(self, point):
         try:
             if not self._hits:
                 self._cpu = time.process_time()
             self._hits += 1
             thread = gdb.selected_thread().ptid
-            taken = self._take(point, thread, False)
-            if taken == Watch.REPEATED:
-                if _is_stepped_back_to(probe, gdb.selected_thread()):
-                    return False
-                taken = self._take(point, thread, True)
+            taken = self._take(point, thread)
             return self.ending or taken == Watch.LAST or (taken == Watch.TOLD and self._stop_at_hit)
         except Exception as error:  # whatever it is, it ends the watch, not the session
             self.error = error
@@ -104,16 +95,16 @@ class _Stopping:
             self.error = interrupt
             return True
 
-    def _take(self, point, thread, sure):
+    def _take(self, point, thread):
         number = thread[1] or thread[2]
         if self._direct:
             try:
-                return self.native.stopped_at(point, number, sure)
+                return self.native.stopped_at(point, number)
             except Error:
                 self._direct = False
         frame = gdb.newest_frame()
         values = [int(frame.read_register(name)) & (1 << 64) - 1 for name in self._names]
-        return self.native.stopped_with(point, number, values, sure)
+        return self.native.stopped_with(point, number, values)
 
     def end(self):
         """Ends at the next hit; returns whether the program has to be interrupted besides."""
@@ -135,8 +126,11 @@ class _Stopping:
         for probe in self._probes:
             if probe.is_valid():
                 probe.delete()
-        if self.native.unguard(alive=bool(self._inferior.is_valid() and self._inferior.pid)):
-            self._passed.restore_at_next_stop()
+        alive = bool(self._inferior.is_valid() and self._inferior.pid)
+        if self.native.unguard(alive) and alive:
+            _Quiet("SIGCONT", passed=True).restore_at_next_stop()
+        if self._quiet:
+            self._quiet.restore_at_next_stop()
         cost = (time.process_time() - self._cpu) / self._hits if self._hits else None
         self.native.finish(cost)
 
@@ -163,24 +157,22 @@ class _Recording:
         self.native.finish()
 
 
-def _is_stepped_back_to(probe, thread):
-    """Whether a signal interrupted the step over the probe: gdb then waits for the handler to come back to it."""
-    return waits_for(gdb.execute("maint info breakpoints", to_string=True), int(probe.location.lstrip("*"), 16), thread.global_num)
+class _NextProgram:
+    """Stops the program where it executes another one, before probes get into that."""
 
+    def __init__(self):
+        self._number = None
+        try:
+            self._number = gdb.execute("tcatch exec", to_string=True).split()[-2]
+        except (gdb.error, IndexError):
+            pass  # a target that does not tell
 
-def waits_for(listing, address, thread):
-    """Whether gdb's list of all breakpoints has a step-resume one at this address for the thread of this global number.
-
-    A row begins with the number and type; what else there is to say of a breakpoint follows in lines of their own.
-    """
-    is_at = False
-    for line in listing.splitlines():
-        row = re.match(r"-?\d+\s+(.*?)\s+(?:keep|del|dis)\s", line)
-        if row:
-            is_at = row.group(1) == "step resume" and re.search(r"\b0x0*%x\b" % address, line) is not None
-        if is_at and re.search(r"\bthread %d\b" % thread, line):
+    def end(self):
+        """Whether it has come to that: then the catchpoint is gone, which gdb says or raises."""
+        try:
+            return bool(self._number and gdb.execute("delete " + self._number, to_string=True))
+        except gdb.error:
             return True
-    return False
 
 
 def _engine(front, args, what, show, to):
@@ -266,7 +258,17 @@ class _Clock(threading.Thread):
                 sys.stderr.write("mapscope: cannot interrupt the program: %s\n" % error)
 
     def end(self):
+        """After that, no more calls; gdb may still have one to make."""
         self._over.set()
+        self.join()
+        if self._pending:
+            atexit.register(self._leave)
+
+    def _leave(self):
+        # gdb 13 keeps a call that it never came to make until Python is gone, and then crashes over it as it exits.
+        if self._pending:
+            ctypes.CDLL(None).fflush(None)
+            os._exit(0)
 
 
 def run(front, args, what, show, to):
@@ -284,6 +286,7 @@ def run(front, args, what, show, to):
         ended.append("the program has ended")
 
     gdb.events.exited.connect(on_exit)
+    other = _NextProgram()
     try:
         clock.start()
         gdb.execute("with suppress-cli-notifications on -- continue")
@@ -293,8 +296,9 @@ def run(front, args, what, show, to):
         ended.append(str(error))
     finally:
         clock.end()
-        clock.join()
         gdb.events.exited.disconnect(on_exit)
+        if other.end():
+            ended.append("the program has executed another one")
         _running = False
         try:
             engine.finish()

@@ -66,6 +66,9 @@ pub enum Operation {
     LoadAndDelete,
     Swap,
     CompareAndSwap,
+    CompareAndDelete,
+    Range,
+    SyncClear,
 }
 
 impl Operation {
@@ -85,13 +88,15 @@ impl Operation {
 
     /// The word of `--op` that selects it: access, assign, delete, iterate or clear.
     ///
-    /// `LoadOrStore`, `Swap` and `CompareAndSwap` may write, so they are assigns; `LoadAndDelete` is a delete.
+    /// `LoadOrStore`, `Swap` and `CompareAndSwap` may write, so they are assigns; `LoadAndDelete` and `CompareAndDelete` are deletes.
     pub fn family(self) -> &'static str {
         match self {
             Operation::Access1 | Operation::Access2 | Operation::Load => "access",
-            Operation::Delete | Operation::SyncDelete | Operation::LoadAndDelete => "delete",
-            Operation::Iterate => "iterate",
-            Operation::Clear => "clear",
+            Operation::Delete | Operation::SyncDelete | Operation::LoadAndDelete | Operation::CompareAndDelete => {
+                "delete"
+            }
+            Operation::Iterate | Operation::Range => "iterate",
+            Operation::Clear | Operation::SyncClear => "clear",
             _ => "assign",
         }
     }
@@ -106,7 +111,7 @@ impl Operation {
     }
 }
 
-const SYNC_METHODS: [(&str, Operation); 7] = [
+const SYNC_METHODS: [(&str, Operation); 10] = [
     ("Load", Operation::Load),
     ("Store", Operation::Store),
     ("Delete", Operation::SyncDelete),
@@ -114,6 +119,9 @@ const SYNC_METHODS: [(&str, Operation); 7] = [
     ("LoadAndDelete", Operation::LoadAndDelete),
     ("Swap", Operation::Swap),
     ("CompareAndSwap", Operation::CompareAndSwap),
+    ("CompareAndDelete", Operation::CompareAndDelete),
+    ("Range", Operation::Range),
+    ("Clear", Operation::SyncClear),
 ];
 
 /// Which of the specialised functions was called.
@@ -441,7 +449,10 @@ fn sync(function: &str, facts: &Facts) -> Option<Known> {
     let innermost = trie.is_some() == facts.trie;
     let calls_twin = matches!(operation, Operation::Store | Operation::SyncDelete);
     let role = if innermost && !calls_twin { Role::Probe } else { Role::Wrap };
-    let key = KeyPlace::Interface(if trie.is_some() { 2 } else { 1 });
+    let key = match operation {
+        Operation::Range | Operation::SyncClear => KeyPlace::None,
+        _ => KeyPlace::Interface(if trie.is_some() { 2 } else { 1 }),
+    };
     Some(Known { operation, variant: Variant::Sync, map_type: None, key, role, hides: false })
 }
 

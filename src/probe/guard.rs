@@ -92,10 +92,17 @@ impl Guard {
         }
     }
 
-    /// Puts the program, whose breakpoints are about to be set, into the group stop. The debugger has to pass on the SIGSTOP.
-    pub fn arm(&self) {
-        // SAFETY: a plain system call; a program that is gone needs no guard.
-        unsafe { libc::kill(self.program, libc::SIGSTOP) };
+    /// Puts the program, all of whose threads stand still under the debugger whose thread this is, into the group stop. None runs
+    /// an instruction for that, and the debugger sees no change.
+    pub fn arm(&self) -> Result<()> {
+        // The first to get the signal marks all others; each then stops where it is let go.
+        for (n, thread) in threads(self.program).into_iter().enumerate() {
+            if !stop_in_group(thread, if n == 0 { libc::SIGSTOP } else { 0 }) {
+                self.disarm();
+                return Err(usage(format!("thread {thread} cannot be put into a group stop")));
+            }
+        }
+        Ok(())
     }
 
     /// Notes that `thread` stands at `address`: a breakpoint.
@@ -275,6 +282,24 @@ fn hold(thread: i32, deadline: Instant) -> Option<i32> {
         }
         let is_event = status >> 16 == libc::PTRACE_EVENT_STOP;
         Some(if is_event { 0 } else { libc::WSTOPSIG(status) })
+    }
+}
+
+/// Lets a thread go that this thread traces, with `signal`, until it stands in the group stop.
+fn stop_in_group(thread: i32, signal: i32) -> bool {
+    // SAFETY: plain system calls; the kernel fills in `info` and `status`.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let stands_at_signal = libc::ptrace(libc::PTRACE_GETSIGINFO, thread, 0, &mut info) == 0 && info.si_code < 0x100;
+        // Elsewhere the kernel would not take the signal, and the thread would run.
+        if signal != 0 && !stands_at_signal {
+            return false;
+        }
+        let mut status = 0;
+        libc::ptrace(libc::PTRACE_CONT, thread, 0, signal) == 0
+            && libc::waitpid(thread, &mut status, libc::__WALL) == thread
+            && libc::WIFSTOPPED(status)
+            && libc::WSTOPSIG(status) == libc::SIGSTOP
     }
 }
 

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ pub struct UprobeSession {
     types_decided: usize,
     bias: u64,
     pid: u32,
-    file: Option<(u64, u64)>,
+    identity: Option<Identity>,
     received: u64,
     looked: Instant,
 }
@@ -113,8 +113,15 @@ impl UprobeSession {
         };
         let group = Registered::group_name();
         let mut definitions = Vec::with_capacity(plan.points.len());
+        let debugged = Debugged::of(pid);
         for point in &plan.points {
             let offset = image.file_offset(point.address)?;
+            if debugged.as_ref().is_some_and(|process| process.has_breakpoint(point.address + image.bias, offset)) {
+                return Err(usage(format!(
+                    "a debugger's breakpoint stands on {}, which would hide its calls: end that debugger's watch first",
+                    point.function
+                )));
+            }
             definitions.push(fetches.definition(&group, &path, offset, point));
         }
         let event = Registered::new(&directory, group, &definitions)?;
@@ -133,7 +140,7 @@ impl UprobeSession {
             types_decided: filter.types,
             bias: image.bias,
             pid,
-            file: program_file(pid),
+            identity: identity(pid),
             received: 0,
             looked: Instant::now(),
         };
@@ -157,7 +164,7 @@ impl UprobeSession {
         loop {
             let ended = self.looked.elapsed() >= LOOK_AGAIN && {
                 self.looked = Instant::now();
-                has_ended(self.pid) || program_file(self.pid).is_some_and(|file| Some(file) != self.file)
+                has_ended(self.pid) || identity(self.pid).is_some_and(|now| Some(now) != self.identity)
             };
             let hits = self.drain(each);
             if hits > 0 {
@@ -304,6 +311,38 @@ fn load_bias(pid: u32, path: &str, segments: &[(u64, u64, u64)]) -> Result<u64> 
         .ok_or_else(|| usage(format!("process {pid} has not mapped its own program: is it still starting?")))
 }
 
+/// A process that a debugger holds.
+struct Debugged {
+    memory: fs::File,
+    /// What `uprobe_events` lists: the kernel's own breakpoints.
+    defined: String,
+}
+
+impl Debugged {
+    /// `None` when no debugger holds the process.
+    fn of(pid: u32) -> Option<Debugged> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim();
+        if tracer == "0" {
+            return None;
+        }
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+        let defined = fs::read_to_string(tracefs::directory().ok()?.join("uprobe_events")).unwrap_or_default();
+        Some(Debugged { memory, defined })
+    }
+
+    /// Whether the code at the run-time address is a breakpoint (amd64) that is not the kernel's.
+    fn has_breakpoint(&self, address: u64, file_offset: u64) -> bool {
+        const INT3: u8 = 0xcc;
+        let mut code = [0];
+        let is_kernels = || self.defined.lines().any(|line| line.contains(&format!(":0x{file_offset:016x} ")));
+        cfg!(target_arch = "x86_64")
+            && self.memory.read_exact_at(&mut code, address).is_ok()
+            && code == [INT3]
+            && !is_kernels()
+    }
+}
+
 #[derive(Default)]
 struct Openings {
     counters: Vec<Counter>,
@@ -418,10 +457,13 @@ fn has_ended(pid: u32) -> bool {
     gone && fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task")).map_or(0, |tasks| tasks.count()) <= 1
 }
 
-/// Device and inode of the program that the process runs.
-fn program_file(pid: u32) -> Option<(u64, u64)> {
+/// What tells one run of a program from any other: its file, and the addresses that the kernel gave it at its start.
+type Identity = (u64, u64, Vec<u8>);
+
+fn identity(pid: u32) -> Option<Identity> {
     let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+    let told = fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default();
+    Some((metadata.dev(), metadata.ino(), told))
 }
 
 /// Numbers of a list such as `0-3,8`.

@@ -91,15 +91,13 @@ const PENDING: usize = 1 << 16;
 
 #[pymethods]
 impl PyWatching {
-    /// Answers of `stopped_at`: not wanted; told; repeated unless `sure`; told, and the last.
+    /// Answers of `stopped_at`: not wanted; told; told, and the last.
     #[classattr]
     const IGNORED: u8 = 0;
     #[classattr]
     const TOLD: u8 = 1;
     #[classattr]
-    const REPEATED: u8 = 2;
-    #[classattr]
-    const LAST: u8 = 3;
+    const LAST: u8 = 2;
 
     /// A watch by a debugger that stops the target at each of `addresses()`.
     #[staticmethod]
@@ -162,12 +160,12 @@ impl PyWatching {
     }
 
     /// Guards process `pid`, which stands still without breakpoints and soon gets ours and `others`, against the death of the
-    /// debugger; SIGSTOP, and SIGCONT when the guard ends, have to be passed on to it. Raises Error when that cannot be.
+    /// debugger; SIGCONT, when the guard ends, has to be passed on to it. Raises Error when that cannot be.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     fn guard(&mut self, pid: u32, others: Vec<u64>) -> PyResult<()> {
         let points = self.addresses().into_iter().chain(others).collect();
         let guard = crate::probe::guard::Guard::start(pid, points)?;
-        guard.arm();
+        guard.arm()?;
         self.guard = Some(guard);
         Ok(())
     }
@@ -185,25 +183,18 @@ impl PyWatching {
 
     /// Thread `thread`, traced by the calling thread, has stopped at probe `point`; raises Error when its registers
     /// cannot be read directly. Returns one of the constants above.
-    fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32, sure: bool) -> PyResult<u8> {
+    fn stopped_at(&mut self, py: Python<'_>, point: usize, thread: u32) -> PyResult<u8> {
         let registers = Registers::of_traced(thread as i32).map_err(PyErr::from)?;
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         if let (Some(guard), Some(address)) = (&self.guard, self.watch.address(point)) {
             guard.hit(thread, address);
         }
-        self.stopped(py, point, thread, registers, sure)
+        self.stopped(py, point, thread, registers)
     }
 
     /// As `stopped_at`, with the values of `register_names()`.
-    fn stopped_with(
-        &mut self,
-        py: Python<'_>,
-        point: usize,
-        thread: u32,
-        registers: [u64; 9],
-        sure: bool,
-    ) -> PyResult<u8> {
-        self.stopped(py, point, thread, Registers::new(registers), sure)
+    fn stopped_with(&mut self, py: Python<'_>, point: usize, thread: u32, registers: [u64; 9]) -> PyResult<u8> {
+        self.stopped(py, point, thread, Registers::new(registers))
     }
 
     /// Takes what the kernel recorded, waiting for it up to `milliseconds`; returns whether the watch has ended.
@@ -329,12 +320,12 @@ impl PyWatching {
         Ok(PyWatching { session, watch, out, kernel, cost, guard: None, picks: None, text: Vec::new(), ended: None })
     }
 
-    fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers, sure: bool) -> PyResult<u8> {
+    fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers) -> PyResult<u8> {
         let session = self.session.borrow(py);
         let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
         let taken = guarded(py, move || {
             let (session, watch, text, out) = work.get();
-            let taken = watch.stopped_at(session, point, thread, &registers, sure, text)?;
+            let taken = watch.stopped_at(session, point, thread, &registers, text)?;
             if text.len() >= PENDING || matches!(taken, Taken::Last(_)) {
                 hand_over(text, out)?;
             }
@@ -343,7 +334,6 @@ impl PyWatching {
         Ok(match taken {
             Taken::Ignored => Self::IGNORED,
             Taken::Told => Self::TOLD,
-            Taken::Repeated => Self::REPEATED,
             Taken::Last(spent) => {
                 self.ended = Some(spent.to_string());
                 Self::LAST

@@ -12,7 +12,9 @@ use super::{line, write_error, Show};
 use crate::layout::goroutine;
 use crate::probe::pace::{Budget, Spent, Throttle};
 use crate::probe::summary::Summary;
-use crate::probe::{plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, Registers, TypeFilter};
+use crate::probe::{
+    plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, ProbePoint, Registers, TypeFilter,
+};
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::value::{Demand, Filter};
@@ -63,8 +65,6 @@ pub enum Taken {
     Ignored,
     /// It was told.
     Told,
-    /// It looks like the last one of its goroutine, hit again: whoever knows must say.
-    Repeated,
     /// It was told, and was the last one.
     Last(Spent),
 }
@@ -119,6 +119,13 @@ impl MapWatch {
             return Err(Error::Usage(
                 "there is nothing to probe: the program has no map function for these operations".into(),
             ));
+        }
+        if let Some(point) = plan.points.iter().find(|point| stopped && is_probed_already(session, point)) {
+            return Err(Error::Usage(format!(
+                "a kernel probe stands on {} already, perhaps another watch's, and gdb would not see its calls: end that first, \
+                 or use --engine uprobe",
+                point.function
+            )));
         }
         let budget = Budget::new(options.max_overhead, Some(options.limit).filter(|&limit| limit > 0), cost, WINDOW);
         let mut teller = Teller::new(session, plan, stopped, show, options.snapshot);
@@ -226,14 +233,13 @@ impl MapWatch {
         self.summary.hits
     }
 
-    /// Takes the hit of a stopped thread at probe `point`. `sure` says that it is no repetition.
+    /// Takes the hit of a stopped thread at probe `point`.
     pub fn stopped_at(
         &mut self,
         session: &Session,
         point: usize,
         thread: u32,
         registers: &Registers,
-        sure: bool,
         out: &mut dyn Write,
     ) -> Result<Taken> {
         session.memory.forget();
@@ -246,15 +252,14 @@ impl MapWatch {
         let taken = self.signals.and_then(|signals| signals.taken(memory, g));
         let previous = self.previous.insert(g, (point, now, taken));
         // A loop over one key looks the same as a repetition, so that is not enough.
-        if let Some((_, _, before)) = previous.filter(|(at, registers, _)| !sure && (*at, *registers) == (point, now)) {
-            match self.signals.zip(before) {
-                None => return Ok(Taken::Repeated),
-                Some((signals, before)) => {
-                    let pc = self.address(point).unwrap_or(0);
-                    if signals.interrupted(memory, before, c, stack, pc) {
-                        return Ok(Taken::Ignored);
-                    }
-                }
+        if let Some((_, _, before)) = previous.filter(|(at, registers, _)| (*at, *registers) == (point, now)) {
+            let pc = self.address(point).unwrap_or(0);
+            if self
+                .signals
+                .zip(before)
+                .is_some_and(|(signals, before)| signals.interrupted(memory, before, c, stack, pc))
+            {
+                return Ok(Taken::Ignored);
             }
         }
         let (bias, offset) = (self.teller.bias, self.goid_offset);
@@ -430,6 +435,16 @@ fn plan_of(session: &Session) -> Result<ProbePlan> {
         let found = elf.segments().find_map(|s| s.data_range(address, buf.len() as u64).ok().flatten());
         found.map(|bytes| buf.copy_from_slice(bytes)).is_some()
     }))
+}
+
+/// Whether there is a breakpoint in memory; the debugger's own are not in while the program stands still.
+fn is_probed_already(session: &Session, point: &ProbePoint) -> bool {
+    const INT3: u8 = 0xcc;
+    let program = session.types.program();
+    let mut code = [0];
+    !program.is_arm()
+        && session.memory.read(point.address.wrapping_add(program.bias), &mut code).is_ok()
+        && code == [INT3]
 }
 
 /// Offset of `goid`: what DWARF says, else what is known of the version.

@@ -6,11 +6,12 @@
 //! handler's stack still holds the registers that the kernel saved there, and a goroutine that had to make way has the
 //! return address of that call under its stack pointer (`sigctxt.pushCall`).
 
+use crate::layout::goroutine;
 use crate::memory::Memory;
 use crate::session::Session;
 use byteorder::{ByteOrder, LittleEndian as LE};
 
-/// Where the traces are, for a program whose DWARF says so.
+/// Where the traces are: as DWARF says, else as known of the version.
 #[derive(Debug, Clone, Copy)]
 pub struct Signals {
     g_m: u64,
@@ -32,7 +33,11 @@ const MAX_STACK: u64 = 1 << 20;
 
 impl Signals {
     pub fn of(session: &Session) -> Option<Signals> {
-        let offset = |ty: &str, path: &str| session.types.offset(ty, path).ok().flatten();
+        let go = session.types.program().go();
+        let offset = |ty: &str, path: &str| {
+            let declared = session.types.offset(ty, path).ok().flatten();
+            declared.or_else(|| goroutine::record(go, ty, path))
+        };
         Some(Signals {
             g_m: offset("runtime.g", "m")?,
             g_stack_lo: offset("runtime.g", "stack.lo")?,

@@ -1,0 +1,9 @@
+//go:build go1.23
+
+package main
+
+import "sync"
+
+const lastSync = syncClear
+
+func clearSync(m *sync.Map) { m.Clear() }
