@@ -23,6 +23,9 @@ pub const NEWEST_KNOWN: (u32, u32) = (1, 27);
 /// The oldest version whose layouts were checked.
 pub const OLDEST_KNOWN: (u32, u32) = (1, 19);
 
+/// Bytes of the longest version text.
+const MAX_VERSION: usize = 128;
+
 impl GoVersion {
     /// Parses `go1.25.5`, `go1.27rc1`, `go1.25.5 X:noswissmap`, `devel go1.28-abcdef …`.
     pub fn parse(text: &str) -> Option<GoVersion> {
@@ -36,6 +39,25 @@ impl GoVersion {
         let list = text.split_once("X:").and_then(|(_, list)| list.split_whitespace().next());
         let experiments = list.map(|list| list.split(',').map(str::to_string).collect()).unwrap_or_default();
         Some(GoVersion { major: 1, minor, patch, experiments, text: text.to_string() })
+    }
+
+    /// The version that `runtime.buildVersion` holds, found in an executable's bytes: some are shipped without build
+    /// info. The linker gives the text a symbol of its own (`runtime.buildVersion.str`), which on 64-bit targets it
+    /// aligns to 8 bytes and ends with a zero (src/cmd/link/internal/ld/data.go, go1.19 to 1.27).
+    pub fn search(file: &[u8]) -> Option<GoVersion> {
+        let starts = memchr::memmem::find_iter(file, "go1.").filter(|start| start % 8 == 0);
+        let mut found = starts.filter_map(|start| {
+            let text = file.get(start..)?.iter().take(MAX_VERSION);
+            let text: Vec<u8> = text.copied().take_while(|&byte| byte != 0).collect();
+            let text = std::str::from_utf8(&text).ok().filter(|text| file.get(start + text.len()) == Some(&0))?;
+            // Not `go1.7.go`, a file's name.
+            let number = text[2..].split([' ', '-']).next()?.replace("rc", ".").replace("beta", ".");
+            let is_number = number.split('.').all(|part| part.parse::<u32>().is_ok());
+            is_number.then(|| GoVersion::parse(text)).flatten()
+        });
+        let first = found.next()?;
+        // Texts that contradict each other tell nothing.
+        found.all(|other| other == first).then_some(first)
     }
 
     /// Whether the binary was built with this experiment switched from the release's default.
@@ -229,6 +251,18 @@ pub fn uvarint(data: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_without_build_info() {
+        let found = |bytes: &[u8]| GoVersion::search(bytes).map(|version| version.text);
+        assert_eq!(found(b"........go1.26.5\0go1.7.go\0"), Some("go1.26.5".into()));
+        assert_eq!(found(b"go1.25.5 X:noswissmap\0"), Some("go1.25.5 X:noswissmap".into()));
+        assert_eq!(found(b"go1.27rc1\0"), Some("go1.27rc1".into()));
+        // Unaligned, unended, a file's name, contradicting.
+        for none in [&b".go1.26.5\0"[..], b"go1.26.5", b"go1.7.go\0", b"go1.26.5\0.......go1.26.6\0"] {
+            assert_eq!(found(none), None, "{none:?}");
+        }
+    }
 
     #[test]
     fn versions_of_all_forms() {

@@ -257,6 +257,11 @@ fn function_tables(file: &[u8], object: &object::File<'_>) -> Vec<u64> {
     found
 }
 
+/// Whether an executable has something that may be a function table of Go.
+pub fn is_go(file: &[u8]) -> bool {
+    object::File::parse(file).is_ok_and(|object| !function_tables(file, &object).is_empty())
+}
+
 fn is_table(bytes: &[u8]) -> bool {
     pclntab::has_magic(bytes) && Parts::read(bytes).is_ok()
 }

@@ -2,7 +2,7 @@
 
 use super::buildinfo::{BuildInfo, GoVersion, NEWEST_KNOWN};
 use super::dwarf::Dwarf;
-use super::elf;
+use super::{elf, moduledata};
 use crate::{Error, Result};
 use memmap2::Mmap;
 use object::read::elf::FileHeader;
@@ -60,6 +60,7 @@ impl Program {
             None => separate_debug_file(path, &file)?,
         };
         let version = BuildInfo::of_file(&file).map(|info| info.go);
+        let version = version.or_else(|| moduledata::is_go(&file).then(|| GoVersion::search(&file)).flatten());
         Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, functions: OnceLock::new() })
     }
 

@@ -5,7 +5,7 @@ use crate::error::Watch;
 use crate::heap::Heap;
 use crate::layout::goroutine::record;
 use crate::layout::sync_map as trie;
-use crate::map::GoMap;
+use crate::map::{sync, GoMap};
 use crate::memory::Memory;
 use crate::reach::reach;
 use crate::session::{MapRef, Session};
@@ -241,8 +241,13 @@ impl Search<'_> {
         })
     }
 
-    /// `T` of a `sync/atomic.Pointer[T]`: its first field is `[0]*T`.
+    /// `T` of a `sync/atomic.Pointer[T]`: its first field is `[0]*T`; `any` of a `sync.entry`, whose only field was
+    /// an `unsafe.Pointer` until Go 1.19.
     fn atomic_pointee(&self, name: &str, fields: &[crate::types::Field]) -> Option<TypeId> {
+        if name == "sync.entry" {
+            let untyped = self.session.types.load(fields.first()?.ty).ok()?.kind == Kind::UnsafePointer;
+            return untyped.then_some(sync::ANY_TYPE);
+        }
         // Descriptors leave out the path.
         if !name.starts_with("sync/atomic.Pointer[") && !name.starts_with("atomic.Pointer[") {
             return None;
@@ -330,7 +335,7 @@ impl Search<'_> {
     fn sync_map(&mut self, path: &str, ty: TypeId, address: u64, depth: usize) -> Result<()> {
         let types = &self.session.types;
         let field = |ty, name: &str| types.field(ty, name).ok().flatten();
-        if let Some((read, _)) = field(ty, "read") {
+        if let Some(read) = sync::read_only_at(types, &*types.load(ty)?)? {
             if let (Ok(to), Ok(Some(read_only))) =
                 (self.memory.u64(address.wrapping_add(read)), types.by_name("sync.readOnly"))
             {

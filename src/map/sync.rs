@@ -10,6 +10,7 @@ use crate::memory::{Memory, MemoryError};
 use crate::types::{GoType, Kind, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
+use rustc_hash::FxHashSet;
 
 /// What a `sync.Map` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,19 +89,19 @@ impl Header {
             return Ok(Header::Trie(Trie { root: part("root")?, hasher: part("keyHash")?, seed: part("seed")? }));
         }
         let part = |name: &str| field(ty, name).ok_or_else(|| unknown(ty));
-        let ((read_at, read_type), (dirty_at, inner), (misses_at, _)) =
-            (part("read")?, part("dirty")?, part("misses")?);
-        // Until 1.19 `read` was an atomic.Value: an interface whose data word points to the readOnly.
-        let pointer_at = types.load(read_type)?.size.saturating_sub(8);
-        let read_only = memory.u64(inside(read_at + pointer_at))?;
+        let ((dirty_at, inner), (misses_at, _)) = (part("dirty")?, part("misses")?);
+        let read_only = memory.u64(inside(read_only_at(types, ty)?.ok_or_else(|| unknown(ty))?))?;
         let (read, amended) = match read_only {
             0 => (0, false),
             _ => (memory.u64(read_only)?, memory.u8(read_only.wrapping_add(at::READ_ONLY_AMENDED))? != 0),
         };
-        let expunged =
-            types.variable_address("sync.expunged").and_then(|address| memory.u64(address).ok()).unwrap_or(0);
         let (dirty, misses) = (memory.u64(inside(dirty_at))?, memory.u64(inside(misses_at))?);
-        Ok(Header::ReadDirty(ReadDirty { inner, read, amended, dirty, misses, expunged }))
+        let mut maps = ReadDirty { inner, read, amended, dirty, misses, expunged: 0 };
+        maps.expunged = match types.variable_address("sync.expunged") {
+            Some(address) => memory.u64(address).unwrap_or(0),
+            None => maps.find_expunged(memory, types).unwrap_or(0),
+        };
+        Ok(Header::ReadDirty(maps))
     }
 
     /// Calls `f` with every live entry, until it returns `false`.
@@ -155,6 +156,35 @@ impl ReadDirty {
     pub fn inner_maps<'m>(&self, memory: &'m dyn Memory, types: &'m dyn TypeSource) -> Vec<GoMap<'m>> {
         let headers = [self.read, self.dirty].into_iter().filter(|&header| header != 0);
         headers.filter_map(|header| GoMap::open(memory, types, self.inner, header).ok()).collect()
+    }
+
+    /// The mark of expunged entries, where no variable tells it: it points to a nil interface, and `dirty` has every
+    /// entry of `read.m` but those (src/sync/map.go `dirtyLocked`).
+    fn find_expunged(&self, memory: &dyn Memory, types: &dyn TypeSource) -> Option<u64> {
+        let maps = self.inner_maps(memory, types);
+        let [read, dirty] = &maps[..] else { return None };
+        let mut doubtful = Vec::new();
+        read.each(&Quiet, &mut |entry| {
+            let pointer = entry.elem.as_ref().map_or(0, |elem| LE::read_u64(elem));
+            if let Ok(value) = memory.u64(pointer) {
+                if memory.array::<ANY>(value).is_ok_and(|value| value == [0; ANY]) {
+                    doubtful.push((pointer, value));
+                }
+            }
+            Ok(true)
+        })
+        .ok()?;
+        if doubtful.is_empty() {
+            return None;
+        }
+        let mut kept = FxHashSet::default();
+        dirty
+            .each(&Quiet, &mut |entry| {
+                kept.extend(entry.elem.as_ref().ok().map(|elem| LE::read_u64(elem)));
+                Ok(true)
+            })
+            .ok()?;
+        doubtful.into_iter().find(|(pointer, _)| !kept.contains(pointer)).map(|(_, value)| value)
     }
 
     /// The state of the entry that `pointer` (the elem of an inner map) points to.
@@ -362,6 +392,13 @@ impl Trie {
         }
         Ok(path)
     }
+}
+
+/// Where the older layout has its pointer to the `readOnly`, from the start of the `sync.Map`; `None` in the newer one.
+/// Until Go 1.19 `read` was an `atomic.Value`: an interface whose data word is that pointer.
+pub fn read_only_at(types: &dyn TypeSource, ty: &GoType) -> Result<Option<u64>> {
+    let Some((at, read)) = field(ty, "read") else { return Ok(None) };
+    Ok(at.checked_add(types.load(read)?.size.saturating_sub(8)))
 }
 
 fn field(ty: &GoType, name: &str) -> Option<(u64, TypeId)> {

@@ -327,7 +327,8 @@ pub struct Operands {
 
 /// The arguments of the map function of this name; `None` when it is none.
 pub fn operands(function: &str) -> Option<Operands> {
-    let facts = Facts { access1_wraps: false, trie: trie_method(function).is_some(), mapassign0: true };
+    let trie = trie_method(function).is_some();
+    let facts = Facts { access1_wraps: false, trie, mapassign0: true, store_swaps: true };
     let Known { operation, variant, map_type, key, .. } = known(function, &facts)?;
     let is_sync = variant == Variant::Sync;
     let method = is_sync.then(|| SYNC_METHODS.iter().find(|m| m.1 == operation).map(|m| m.0)).flatten();
@@ -342,6 +343,8 @@ struct Facts {
     trie: bool,
     /// The runtime's half of `reflect.mapassign` is `reflect.mapassign0`.
     mapassign0: bool,
+    /// `sync.(*Map).Store` only calls `Swap`, which Go 1.20 brought.
+    store_swaps: bool,
 }
 
 impl Facts {
@@ -350,6 +353,7 @@ impl Facts {
             access1_wraps: go >= (1, 27),
             trie: functions.iter().any(|f| trie_method(&f.name).is_some()),
             mapassign0: functions.iter().any(|f| f.name.starts_with("reflect.mapassign0")),
+            store_swaps: go >= (1, 20),
         }
     }
 }
@@ -367,7 +371,10 @@ fn only_serves(function: &str, facts: &Facts) -> bool {
     if matches!(function, "runtime.mapclone2" | "runtime.mapclone" | "maps.clone") {
         return true;
     }
-    let is_wrapper = matches!(function, "sync.(*Map).Store" | "sync.(*Map).Delete");
+    let is_wrapper = match function {
+        "sync.(*Map).Store" => facts.store_swaps,
+        other => other == "sync.(*Map).Delete",
+    };
     !facts.trie && !is_wrapper && function.starts_with("sync.(*Map).")
 }
 
@@ -439,7 +446,10 @@ fn sync(function: &str, facts: &Facts) -> Option<Known> {
     let method = trie.or_else(|| function.strip_prefix("sync.(*Map)."))?;
     let &(_, operation) = SYNC_METHODS.iter().find(|m| m.0 == method)?;
     let innermost = trie.is_some() == facts.trie;
-    let calls_twin = matches!(operation, Operation::Store | Operation::SyncDelete);
+    let calls_twin = match operation {
+        Operation::Store => facts.store_swaps,
+        other => other == Operation::SyncDelete,
+    };
     let role = if innermost && !calls_twin { Role::Probe } else { Role::Wrap };
     let key = KeyPlace::Interface(if trie.is_some() { 2 } else { 1 });
     Some(Known { operation, variant: Variant::Sync, map_type: None, key, role, hides: false })
@@ -510,6 +520,15 @@ mod tests {
         assert!(!plan.is_hidden(0x1110), "Swap called by Store");
         assert!(!plan.is_hidden(0x1410), "the program's own access");
         assert_eq!(plan.asked(&plan.points[1], &[0x1110, 0x1410, 0]).operation, Operation::Store);
+    }
+
+    #[test]
+    fn store_stands_for_itself_before_swap() {
+        let names = ["sync.(*Map).Store", "sync.(*Map).LoadAndDelete", "sync.(*Map).Delete", "runtime.mapassign"];
+        let plan = planned((1, 19), &names);
+        assert_eq!(probed(&plan), [names[0], names[1], names[3]]);
+        assert!(plan.is_hidden(0x1010), "the assignment inside Store");
+        assert!(!plan.is_hidden(0x1210), "LoadAndDelete called by Delete");
     }
 
     #[test]
