@@ -5,7 +5,7 @@ NATIVE := python/mapscope/_native.abi3.so
 VENV := .venv
 PYTEST := $(VENV)/bin/python -m pytest -q
 
-.PHONY: build demo test test-all bench fuzz setup clean
+.PHONY: build demo test test-all bench fuzz setup toolchains clean
 
 setup:
 	@tools/setup.sh cc:gcc gdb gdbserver git curl xz:xz-utils python3:python3
@@ -23,12 +23,16 @@ $(VENV)/.ready: tests/requirements.txt
 	$(VENV)/bin/pip install -q -r tests/requirements.txt
 	@touch $@
 
-test: build $(VENV)/.ready
+toolchains: $(VENV)/.ready
+	@tools/setup.sh strip:binutils /usr/lib/go-1.19/bin/go:golang-1.19-go
+	@$(VENV)/bin/python core-samples/toolchains.py >/dev/null
+
+test: build toolchains
 	cargo fmt --check
 	cargo test --release
 	$(PYTEST) tests
 
-test-all: build $(VENV)/.ready
+test-all: build toolchains
 	cargo test --release
 	MAPSCOPE_MATRIX=all $(PYTEST) tests
 

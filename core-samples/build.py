@@ -41,11 +41,14 @@ class SampleError(Exception):
 
 @dataclass(frozen=True)
 class Variant:
-    """How a sample is built: arguments of `go build`, an experiment, and the Go versions that can do it."""
+    """How a sample is built: arguments of `go build`, an experiment, and the Go versions that can do it.
+
+    `strip` takes symbols and DWARF away from the finished binary, as distributions do."""
 
     flags: tuple = ()
     experiment: str = ""
     cgo: bool = False
+    strip: bool = False
     only: tuple = toolchains.VERSIONS
 
 
@@ -54,6 +57,7 @@ VARIANTS = {
     "default": Variant(),
     "noopt": Variant(("-gcflags=all=-N -l",)),
     "stripped": Variant(("-ldflags=-s -w",)),
+    "strip-s": Variant(strip=True),
     "pie": Variant(("-buildmode=pie",)),
     "noopt-pie": Variant(("-buildmode=pie", "-gcflags=all=-N -l")),
     "stripped-pie": Variant(("-buildmode=pie", "-ldflags=-s -w")),
@@ -165,7 +169,7 @@ def _recipe(version, name):
     if name not in VARIANTS:
         raise SampleError(f"there is no variant {name!r}: use one of {', '.join(VARIANTS)}")
     recipe = VARIANTS[name]
-    if version not in recipe.only and version not in toolchains.DEBIAN:
+    if version not in recipe.only:
         raise SampleError(f"variant {name} cannot be built by Go {version}: use one of {', '.join(recipe.only)}")
     if recipe.cgo and shutil.which("gcc") is None:
         raise SampleError(f"variant {name} needs a C compiler: run apt-get install gcc")
@@ -218,6 +222,8 @@ def _compile(sample, sources, exe, version, recipe):
     result = subprocess.run(command, cwd=module, env=env, capture_output=True, text=True)
     if result.returncode != 0:
         raise SampleError(f"Go {version} did not build {sample}: {result.stderr.strip()[:2000]}")
+    if recipe.strip:
+        subprocess.run(["strip", "-s", made], check=True)
     os.replace(made, exe)
 
 
@@ -304,7 +310,7 @@ def _plain_core_pattern():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sample", help="a folder of core-samples, or generated@SEED")
-    parser.add_argument("--go", default="1.23.9", choices=[*toolchains.DEBIAN, *toolchains.VERSIONS], help="Go version")
+    parser.add_argument("--go", default="1.23.9", choices=toolchains.VERSIONS, help="Go version")
     parser.add_argument("--variant", default="default", choices=VARIANTS)
     parser.add_argument("--core", choices=CORES, help="make a core too")
     parser.add_argument("--live", action="store_true", help="run it, print its pid, and keep it until a line is entered")

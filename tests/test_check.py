@@ -6,9 +6,10 @@ import subprocess
 
 import build
 import pytest
-from conftest import cli, documents
+from conftest import STRIPPED_BUILDS, cli, documents, map_words
 
-BOTH = pytest.mark.parametrize("version", ("1.23.9", "1.27.3"))
+THREE = pytest.mark.parametrize("version", ("1.19", "1.23.9", "1.27.3"))
+BUILDS = [("1.19", "default"), ("1.23.9", "default"), ("1.27.3", "default"), *STRIPPED_BUILDS]
 
 #: Variable of the corrupt sample -> kind of the finding, and whether both layouts have it.
 PLANTED = {
@@ -22,23 +23,25 @@ PLANTED = {
 }
 
 
-@BOTH
+@pytest.mark.parametrize("version,variant", BUILDS)
 @pytest.mark.parametrize("name", PLANTED)
-def test_each_planted_corruption_is_named(version, name):
+def test_each_planted_corruption_is_named(version, variant, name):
     kind, in_swiss = PLANTED[name]
-    if version == "1.27.3" and not in_swiss:
+    if version >= "1.24" and not in_swiss:
         pytest.skip("Swiss maps have no overflow chains")
-    dump = build.dump("corrupt", version)
-    answer = cli("--core", dump.exe, dump.core, "check", name, "--json")
+    dump = build.dump("corrupt", version, variant)
+    words = {truth["name"]: map_words(truth, variant) for truth in build.read_truth(dump.truth)}
+    answer = cli("--core", dump.exe, dump.core, "check", *words[name], "--json")
+    assert answer.stdout, answer.stderr
     [report] = documents(answer.stdout)[0]["maps"]
     found = {finding["kind"]: finding for finding in report["findings"]}
     assert answer.returncode == 1 and kind in found, report
     assert found[kind]["meaning"] and found[kind]["severity"] in ("warning", "error")
-    sound = cli("--core", dump.exe, dump.core, "check", "main.Sound", "--json")
+    sound = cli("--core", dump.exe, dump.core, "check", *words["main.Sound"], "--json")
     assert sound.returncode == 0 and not documents(sound.stdout)[0]["maps"][0]["findings"]
 
 
-@BOTH
+@THREE
 def test_a_key_changed_in_place_is_unreachable(version):
     dump = build.dump("corrupt", version)
     get = documents(cli("--core", dump.exe, dump.core, "get", "main.KeyChanged", "1000", "--json").stdout)[0]
@@ -51,10 +54,10 @@ def test_a_key_changed_in_place_is_unreachable(version):
 
 
 #: A function that a map write calls in the middle of it, when the flag of the writer is set.
-INSIDE_A_WRITE = {"1.23.9": "runtime.hashGrow", "1.27.3": "internal/runtime/maps.(*table).rehash"}
+INSIDE_A_WRITE = {"1.19": "runtime.hashGrow", "1.23.9": "runtime.hashGrow", "1.27.3": "internal/runtime/maps.(*table).rehash"}
 
 
-@BOTH
+@THREE
 def test_the_writer_at_work_is_named_with_its_goroutine(version, tmp_path):
     exe = build.build("racing", version)
     symbols = subprocess.run(["nm", exe], capture_output=True, text=True, check=True).stdout

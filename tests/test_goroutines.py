@@ -8,7 +8,7 @@ import build
 import pytest
 from conftest import cli
 
-VERSIONS = ("1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
+VERSIONS = ("1.19", "1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
 VARIANTS = ("default", "stripped")
 CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-key", "struct-key", "explicit-zero",
          "typed-key", "keyed-mutex")

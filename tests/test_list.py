@@ -5,7 +5,7 @@ import pytest
 from conftest import cli, documents
 from oracle import type_name
 
-VERSIONS = ("1.21.13", "1.23.9", "1.24.11", "1.27.3")
+VERSIONS = ("1.19", "1.23.9", "1.24.11", "1.27.3")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -44,7 +44,7 @@ def test_all_maps_are_sound_and_every_key_is_where_its_hash_says(version, varian
     assert sum(r["keys_checked"] for r in reports) > 100
 
 
-@pytest.mark.parametrize("version", ("1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3"))
+@pytest.mark.parametrize("version", ("1.19", "1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3"))
 @pytest.mark.parametrize("variant", ("default", "stripped"))
 def test_maps_in_all_places_are_found_and_true(version, variant):
     """Structs, slices, arrays, lists, interfaces, channels, closures, maps, stacks, sync.Map, finalizers."""

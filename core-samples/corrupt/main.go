@@ -106,6 +106,13 @@ func main() {
 	*key(&Twice, 3) = *key(&Twice, 1)
 	*control(&Twice, 3) = *control(&Twice, 1)
 	*control(&BadByte, 4) ^= 0x15
+	for _, m := range []struct {
+		name string
+		m    *map[int64]int64
+	}{{"Sound", &Sound}, {"KeyChanged", &KeyChanged}, {"Twice", &Twice}, {"BadByte", &BadByte}, {"OffByOne", &OffByOne},
+		{"Writing", &Writing}, {"BadChain", &BadChain}, {"Cycle", &Cycle}} {
+		fmt.Printf(`{"name":"main.%s","type":"map[int64]int64","address":"%p"}`+"\n", m.name, header(m.m))
+	}
 	fmt.Printf("READY pid=%d\n", os.Getpid())
 	if len(os.Args) > 1 && os.Args[1] == "abort" {
 		syscall.Kill(os.Getpid(), syscall.SIGABRT)

@@ -208,7 +208,7 @@ func fill() {
 	M44 = map[Flag]Ratio{true: 0.25, false: -1}
 	M45 = Registry{"reg": 7, "istry": 8}
 	M46 = mixedKeys()
-	M47 = filled(500, boxed, num)
+	M47 = numbered(500, boxed)
 	M48 = map[Shape]string{Square{2}: "square", circle: "circle", nil: "none"}
 	M49 = map[error]int{errBase: 1, Code(3): 2, nil: 0}
 	M50 = map[string]error{"nil": nil, "code": Code(7), "plain": errBase, "wrapped": &failure{"read", errBase}, "fmt": fmt.Errorf("outer: %w", errBase)}
@@ -437,6 +437,15 @@ func odd(i int) struct {
 	}{byte(i), [7]uint16{6: uint16(i)}}
 }
 
+// numbered is filled for keys in interfaces, which are no type argument for a comparable one before Go 1.20.
+func numbered(n int, key func(int) any) map[any]int {
+	m := make(map[any]int)
+	for i := 0; i < n; i++ {
+		m[key(i)] = i
+	}
+	return m
+}
+
 // boxed makes keys whose dynamic types take turns.
 func boxed(i int) any {
 	switch i % 6 {
@@ -482,7 +491,10 @@ func manyOverflow() map[int]int {
 
 func cleared() map[string]int {
 	m := filled(500, str, num)
-	clear(m)
+	// The compiler makes this loop one call of mapclear.
+	for key := range m {
+		delete(m, key)
+	}
 	return m
 }
 

@@ -8,6 +8,8 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,8 +72,10 @@ var (
 
 // miss is one lookup that misses.
 type miss struct {
-	Map string `json:"map"`
-	Key string `json:"key"`
+	Map     string `json:"map"`
+	Type    string `json:"type"`
+	Address string `json:"address"`
+	Key     string `json:"key"`
 	// Expr is set when the key is an expression.
 	Expr     bool   `json:"expr"`
 	Relation string `json:"relation"`
@@ -79,12 +83,19 @@ type miss struct {
 	Detail string `json:"detail"`
 }
 
+// newMiss is a lookup in m, a map or a pointer to a sync.Map.
+func newMiss(m any, name, key string, expr bool, relation, detail string) miss {
+	v := reflect.ValueOf(m)
+	kind, address := strings.TrimPrefix(v.Type().String(), "*"), fmt.Sprintf("0x%x", v.Pointer())
+	return miss{"main." + name, kind, address, key, expr, relation, detail}
+}
+
 func ask[K comparable, V any](m map[K]V, name string, key K, literal, relation, detail string) {
-	askOnce(m, key, miss{"main." + name, literal, false, relation, detail})
+	askOnce(m, key, newMiss(m, name, literal, false, relation, detail))
 }
 
 func askExpr[K comparable, V any](m map[K]V, name string, key K, expr, relation, detail string) {
-	askOnce(m, key, miss{"main." + name, expr, true, relation, detail})
+	askOnce(m, key, newMiss(m, name, expr, true, relation, detail))
 }
 
 func askOnce[K comparable, V any](m map[K]V, key K, said miss) {
@@ -104,7 +115,13 @@ func say(m miss, there bool) {
 
 func askTyped(key any, literal, relation, detail string) {
 	_, there := Typed.Load(key)
-	say(miss{"main.Typed", literal, false, relation, detail}, there)
+	say(newMiss(&Typed, "Typed", literal, false, relation, detail), there)
+}
+
+// askAny is ask for keys in interfaces, which are no type argument for a comparable one before Go 1.20.
+func askAny(key any, literal, relation, detail string) {
+	_, there := Anything[key]
+	say(newMiss(Anything, "Anything", literal, false, relation, detail), there)
 }
 
 func name(key, relation, detail string) {
@@ -132,10 +149,10 @@ func main() {
 	ask(Floats, "Floats", math.NaN(), "NaN", "nan", "")
 	ask(Floats, "Floats", 0.3, "0.3", "numeric", "0.30000000000000004")
 	ask(Floats, "Floats", 0.1, "0.1", "width", "float32")
-	ask(Anything, "Anything", any(int64(42)), "int64(42)", "dynamic-type", "int(42)")
-	ask(Anything, "Anything", any("u1"), `"u1"`, "dynamic-type", `main.UserID("u1")`)
-	ask(Anything, "Anything", any("4711"), `"4711"`, "dynamic-type", "int(4711)")
-	ask(Anything, "Anything", any(UserID("u2")), `main.UserID("u2")`, "whitespace", "U+0020")
+	askAny(int64(42), "int64(42)", "dynamic-type", "int(42)")
+	askAny("u1", `"u1"`, "dynamic-type", `main.UserID("u1")`)
+	askAny("4711", `"4711"`, "dynamic-type", "int(4711)")
+	askAny(UserID("u2"), `main.UserID("u2")`, "whitespace", "U+0020")
 	ask(Sessions, "Sessions", Session{User: "bob", Device: 3}, `{User: "bob", Device: 3}`, "struct-field", `.User: whitespace: "bob" + U+0020`)
 	ask(Nodes, "Nodes", wanted, fmt.Sprintf("%p", wanted), "pointee", "equal main.Node")
 	ask(Nodes, "Nodes", eight, fmt.Sprintf("%p", eight), "struct-field", ".Name")

@@ -125,7 +125,7 @@ func (s *mapSubject[K, V]) do(o op, i int) bool {
 		}
 	case wipe:
 		hit = len(s.m) > 0
-		clear(s.m)
+		empty(s.m)
 		s.present = [keysPerMap]bool{}
 	}
 	return hit
@@ -165,10 +165,10 @@ func (s *syncSubject) do(o op, i int) bool {
 		s.m.LoadAndDelete(key)
 		s.present[i] = false
 	case swap:
-		s.m.Swap(key, i+1)
+		exchange(s.m, key, i+1)
 		s.elems[i], s.present[i] = i+1, true
 	case compareAndSwap:
-		hit = s.m.CompareAndSwap(key, i, i+2)
+		hit = exchangeIf(s.m, key, i, i+2)
 		if want := s.present[i] && s.elems[i] == i; hit != want {
 			panic(s.label + ": the record is wrong")
 		}
@@ -222,13 +222,12 @@ func newWorld(n int) (*World, []subject) {
 		subjectOf(label("String"), &w.String, func(i int) string { return strings.Repeat("k", i) }, 5),
 		subjectOf(label("Named"), &w.Named, func(i int) Name { return Name(fmt.Sprint("name ", i)) }, struct{}{}),
 		subjectOf(label("Byte"), &w.Byte, func(i int) uint8 { return uint8(i) }, 6),
-		subjectOf(label("Float"), &w.Float, func(i int) float64 { return float64(i) / 2 }, 7),
 		subjectOf(label("Mixed"), &w.Mixed, func(i int) Mixed { return Mixed{fmt.Sprint(i), "b"} }, 8),
-		subjectOf(label("Any"), &w.Any, anyKey, 9),
 		subjectOf(label("Big"), &w.Big, func(i int) Key200 { return Key200{199: byte(i)} }, 10),
 		subjectOf(label("BigElem"), &w.BigElem, func(i int) int64 { return int64(i) }, [200]byte{}),
 		subjectOf(label("Fat"), &w.Fat, func(i int) string { return fmt.Sprint("fat ", i) }, [1100]byte{}),
 	}
+	all = append(all, newer(w, label)...)
 	s := &syncSubject{label: label("Sync"), m: &w.Sync}
 	for i := range s.keys {
 		s.keys[i] = anyKey(i)
@@ -267,7 +266,7 @@ func (w *worker) run(operations int, pause time.Duration) {
 		s := w.subjects[i]
 		o := mapOps[w.draw(len(mapOps))]
 		if isSync(s) {
-			o = load + op(w.draw(int(compareAndSwap-load)+1))
+			o = load + op(w.draw(int(lastSyncOp-load)+1))
 		}
 		if keyless(o) {
 			key = 0

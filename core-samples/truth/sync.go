@@ -12,24 +12,27 @@ import (
 func DescribeSync(m *sync.Map) string {
 	v := reflect.ValueOf(m).Elem()
 	if v.FieldByName("dirty").IsValid() {
-		// src/sync/map.go, Go 1.21-1.23: read is an atomic.Pointer to {m map; amended bool}.
-		s := (*struct {
-			mu   [8]byte
-			read *struct {
-				m       map[any]unsafe.Pointer
-				amended bool
-			}
-			dirty  map[any]unsafe.Pointer
-			misses int
-		})(unsafe.Pointer(m))
-		if s.read == nil {
+		at := func(name string) unsafe.Pointer {
+			return unsafe.Pointer(v.FieldByName(name).UnsafeAddr())
+		}
+		// src/sync/map.go: read is an atomic.Pointer in Go 1.20-1.23, an atomic.Value before: its second word.
+		where := at("read")
+		if v.FieldByName("read").Type().Size() == 16 {
+			where = unsafe.Add(where, 8)
+		}
+		read := *(**struct {
+			m       map[any]unsafe.Pointer
+			amended bool
+		})(where)
+		if read == nil {
 			return `{"read":0,"amended":false,"dirty":null,"misses":0}`
 		}
 		dirty := "null"
-		if s.dirty != nil {
-			dirty = fmt.Sprint(len(s.dirty))
+		if m := *(*map[any]unsafe.Pointer)(at("dirty")); m != nil {
+			dirty = fmt.Sprint(len(m))
 		}
-		return fmt.Sprintf(`{"read":%d,"amended":%t,"dirty":%s,"misses":%d}`, len(s.read.m), s.read.amended, dirty, s.misses)
+		misses := *(*int)(at("misses"))
+		return fmt.Sprintf(`{"read":%d,"amended":%t,"dirty":%s,"misses":%d}`, len(read.m), read.amended, dirty, misses)
 	}
 	// src/internal/sync/hashtriemap.go, Go 1.24-1.27: inited is the trie's first word.
 	return fmt.Sprintf(`{"inited":%t}`, *(*uint32)(unsafe.Pointer(m)) != 0)
