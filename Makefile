@@ -5,7 +5,7 @@ NATIVE := python/mapscope/_native.abi3.so
 VENV := .venv
 PYTEST := $(VENV)/bin/python -m pytest -q
 
-.PHONY: build demo test test-all bench fuzz setup toolchains clean
+.PHONY: build demo test test-all bench fuzz setup toolchains tracefs clean
 
 setup:
 	@tools/setup.sh cc:gcc gdb gdbserver git curl xz:xz-utils python3:python3
@@ -27,12 +27,16 @@ toolchains: $(VENV)/.ready
 	@tools/setup.sh strip:binutils /usr/lib/go-1.19/bin/go:golang-1.19-go
 	@$(VENV)/bin/python core-samples/toolchains.py >/dev/null
 
-test: build toolchains
+# The kernel's probes are tested where root can have them: tracefs is not mounted everywhere.
+tracefs:
+	@[ -e /sys/kernel/tracing/uprobe_events ] || mount -t tracefs nodev /sys/kernel/tracing 2>/dev/null || true
+
+test: build toolchains tracefs
 	cargo fmt --check
 	cargo test --release
 	$(PYTEST) tests
 
-test-all: build toolchains
+test-all: build toolchains tracefs
 	cargo test --release
 	MAPSCOPE_MATRIX=all $(PYTEST) tests
 
@@ -43,7 +47,6 @@ bench: build $(VENV)/.ready
 	$(VENV)/bin/python benches/evidence.py
 	$(VENV)/bin/python benches/list.py
 	$(VENV)/bin/python benches/goroutines.py
-	$(VENV)/bin/python benches/evidence.py
 
 FUZZ_SECONDS := 60
 FUZZERS := protobuf tracebacks trace
