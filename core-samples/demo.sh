@@ -49,7 +49,7 @@ directory=$(python3 core-samples/unpack.py | grep swiss)
 report=target/demo-report.html
 mkdir -p target
 gdb -nx -q -batch -iex 'set auto-load off' -iex 'set print thread-events off' -x gdbinit "$directory/demo" "$directory/core" \
-    -ex "gomap evidence --profile $directory/stacks.txt --trace $directory/trace.out --map main.replies --key '\"customer-3\"' -o $report" \
+    -ex "gomap evidence --profile $directory/stacks.txt --trace $directory/trace.out --map main.replies --key \"customer-3\" -o $report" \
     >/dev/null
 test -s "$report"
 grep -o '<h1 id="verdict">[^<]*' "$report" | sed 's/.*>//'
