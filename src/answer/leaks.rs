@@ -208,7 +208,8 @@ fn lookup_text(lookup: &Lookup) -> String {
     text
 }
 
-fn lookup_json(lookup: &Lookup) -> Value {
+/// The lookup as the record has it.
+pub(super) fn lookup_json(lookup: &Lookup) -> Value {
     let key = lookup.key.as_ref().map(|key| {
         let length = if lookup.inferred { "inferred" } else { "known" };
         json!({"value": key.json, "text": key.text, "source": lookup.source, "length": length})

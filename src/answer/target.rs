@@ -1,10 +1,12 @@
 //! What a core or a process says of its goroutines, as the plain data that the join takes.
 
+use super::leaks::lookup_json;
 use super::process::process;
 use super::view::view;
 use crate::error::Watch;
-use crate::evidence::join::{Frame, Held, MapView, MemorySite, Target, TargetGoroutine};
+use crate::evidence::join::{Frame, Held, Looked, MapView, MemorySite, NearKey, Target, TargetGoroutine};
 use crate::goroutine::leaks::{leaks, Class, Cluster, Leaks};
+use crate::goroutine::lookup::{self, Lookup, Verdict};
 use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Goroutine, Line};
 use crate::session::{MapRef, Session};
@@ -54,6 +56,7 @@ fn goroutine(found: &Leaks, goroutine: &Goroutine, sites: &mut FxHashMap<u64, Ve
         map_type: holder.map_type.to_string(),
         key: holder.key.clone(),
     });
+    let before = sites.remove(&goroutine.goid).unwrap_or_default();
     TargetGoroutine {
         goid: goroutine.goid,
         g: goroutine.g,
@@ -61,7 +64,8 @@ fn goroutine(found: &Leaks, goroutine: &Goroutine, sites: &mut FxHashMap<u64, Ve
         waits: goroutine.reason.is_some(),
         blocked_on: goroutine.blocked_on.as_ref().map(|blocked| (blocked.kind(), blocked.addresses())),
         held: held.collect(),
-        sites: sites.remove(&goroutine.goid).unwrap_or_default(),
+        lookup: found.lookups.get(&goroutine.goid).map(|lookup| Box::new(looked(lookup, &before))),
+        sites: before,
         start: goroutine.start.as_ref().map(|line| line.func.to_string()),
         created_by: goroutine.created_at.as_ref().map(frame),
         parent: goroutine.parent.filter(|&parent| parent != 0),
@@ -74,12 +78,39 @@ fn frame(line: &Line) -> Frame {
     Frame { function: line.func.to_string(), file: line.file.to_string(), line: line.line }
 }
 
+fn looked(lookup: &Lookup, sites: &[MemorySite]) -> Looked {
+    let named = sites.first().and_then(|site| site.map.clone());
+    let at = lookup.map.map_or(String::new(), |at| format!(" at {at:#x}"));
+    Looked {
+        map: named.unwrap_or_else(|| format!("the {}{at}", lookup.map_type)),
+        key: lookup.key.as_ref().map(|key| key.text.clone()),
+        source: lookup.source,
+        inferred: lookup.inferred,
+        lost: lookup.lost.clone(),
+        verdict: lookup.verdict.map(|verdict| match verdict {
+            Verdict::Absent => "absent",
+            Verdict::Zero => "zero",
+            Verdict::Present => "present",
+        }),
+        near: lookup.near.iter().map(near_key).collect(),
+        confusable: lookup.near.iter().any(|near| near.confusable),
+        record: lookup_json(lookup),
+    }
+}
+
+fn near_key(near: &lookup::NearKey) -> NearKey {
+    NearKey { key: near.key.text.clone(), relation: near.relation, detail: near.detail.clone() }
+}
+
 fn site(site: &Site) -> MemorySite {
     MemorySite {
         call: site.call.clone(),
         at: site.line.as_ref().map(frame),
         map_type: site.map_type.as_ref().map(|name| name.to_string()),
+        map: site.map.clone(),
+        key_expr: site.key_expr.clone(),
         same_function: site.link != Link::Caller,
+        flows: site.link == Link::Flow,
     }
 }
 

@@ -126,6 +126,9 @@ pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
     if let Some(key) = given_key(evidence, cluster) {
         return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
     }
+    if let Some(key) = looked_up_key(cluster) {
+        return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
+    }
     if let Some(held) = cluster.held.first() {
         let more = cluster.held.len().saturating_sub(1);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -134,11 +137,12 @@ pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
         let key = Step { title: "key", text, source, known: true };
         return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
     }
+    let lost = cluster.lookup.as_ref().and_then(|looked| looked.lost.as_ref().map(|why| format!("d1: {why}")));
     let keys = evidence.limits.iter().find(|limit| limit.what == "keys");
     let key = Step {
         title: "key",
         text: "not known".to_string(),
-        source: keys.map(|limit| limit.reason.clone()).unwrap_or_default(),
+        source: lost.or(keys.map(|limit| limit.reason.clone())).unwrap_or_default(),
         known: false,
     };
     [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)]
@@ -157,6 +161,23 @@ fn given_key(evidence: &Evidence, cluster: &Cluster) -> Option<Step> {
     })
 }
 
+/// The key that memory still has, beside the stored one that it should have met.
+fn looked_up_key(cluster: &Cluster) -> Option<Step> {
+    let looked = cluster.lookup.as_ref()?;
+    let key = looked.key.as_ref()?;
+    let text = match (looked.missed(), looked.verdict) {
+        (Some((_, near)), _) => format!("{key} is not in {}; it holds {}", looked.map, near.key),
+        (None, Some("absent")) => format!("{key} is not in {}", looked.map),
+        (None, Some("zero")) => format!("{key} is in {} with the zero value", looked.map),
+        (None, Some(_)) => format!("{key} is in {}", looked.map),
+        (None, None) => key.clone(),
+    };
+    let relation = looked.missed().map_or(String::new(), |(_, near)| format!("{}; ", near.relation));
+    let guessed = if looked.inferred { ", its length inferred" } else { "" };
+    let source = format!("{relation}d1: the key is read from {}{guessed}", looked.source.unwrap_or("memory"));
+    Some(Step { title: "key", text, source, known: true })
+}
+
 fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
     let windows = evidence.members(at).flat_map(|g| g.windows.iter().map(move |window| (g.goid, window)));
     let title = "lookup";
@@ -173,7 +194,7 @@ fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
         let source = format!("CPU sample of goroutine {goid}, {gap} before it blocks, {site}");
         return Step { title, text: format!("{}{caller}", window.function), source, known: true };
     }
-    if let Some(site) = cluster.sites.iter().max_by_key(|site| site.same_function) {
+    if let Some(site) = cluster.sites.iter().max_by_key(|site| (site.flows, site.same_function)) {
         let at = site.at.as_ref().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
         let of = site.map_type.as_ref().map(|name| format!(" of a {name}")).unwrap_or_default();
         let whose = if site.same_function { "the function that waits" } else { "a caller" };

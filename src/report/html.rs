@@ -1,7 +1,7 @@
 //! The report as one self-contained HTML file: no script, no network, readable on a phone and in print.
 
 use super::{chain, diff, goroutines, svg, visible, wall};
-use crate::evidence::join::{Class, Cluster, Evidence, MapView, Score};
+use crate::evidence::join::{Class, Cluster, Evidence, Looked, MapView, Score};
 use std::fmt::Write;
 
 /// Clusters shown in full.
@@ -75,7 +75,8 @@ fn section(out: &mut String, evidence: &Evidence, at: usize, cluster: &Cluster) 
             write!(out, "<li class=\"{known}\"><b>{}</b><span>{text}</span><small>{source}</small></li>", step.title);
     }
     out.push_str("</ol>\n");
-    if let Some((key, near)) = evidence.map.as_ref().filter(|_| cluster.nil_channel).and_then(MapView::missed_channel) {
+    let given = evidence.map.as_ref().filter(|_| cluster.nil_channel).and_then(MapView::missed_channel);
+    if let Some((key, near)) = given.or(cluster.lookup.as_deref().and_then(Looked::missed)) {
         let (asked, stored) = diff::marked(key, &near.key);
         let _ = writeln!(
             out,

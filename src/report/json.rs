@@ -2,10 +2,39 @@
 
 use super::chain;
 use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, MapView, Score};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{json, Value};
 
-/// The whole record.
-pub fn document(evidence: &Evidence) -> Value {
+/// The whole record on one line; goroutines are written one by one, for there may be very many.
+pub fn text(evidence: &Evidence) -> String {
+    let rest = rest(evidence);
+    let members = rest.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), Member::Value(value)));
+    let mut out = Vec::new();
+    let mut json = serde_json::Serializer::new(&mut out);
+    let written = json.collect_map(members.chain([("goroutines", Member::Goroutines(evidence))]));
+    written.expect("plain data, into memory");
+    String::from_utf8(out).expect("JSON is UTF-8")
+}
+
+/// A member of the record.
+enum Member<'a> {
+    Value(&'a Value),
+    Goroutines(&'a Evidence),
+}
+
+impl Serialize for Member<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Member::Value(value) => value.serialize(serializer),
+            Member::Goroutines(evidence) => {
+                serializer.collect_seq(evidence.goroutines.iter().map(|one| goroutine(evidence, one)))
+            }
+        }
+    }
+}
+
+/// All but the goroutines.
+fn rest(evidence: &Evidence) -> Value {
     let alignment = &evidence.alignment;
     let both = |pair: Option<(i64, i64, u64)>| {
         pair.map(|(first, last, residual)| json!({"first": first, "last": last, "residual_ns": residual}))
@@ -38,7 +67,6 @@ pub fn document(evidence: &Evidence) -> Value {
             "warnings": alignment.warnings,
         },
         "clusters": evidence.clusters.iter().map(cluster).collect::<Vec<_>>(),
-        "goroutines": evidence.goroutines.iter().map(|one| goroutine(evidence, one)).collect::<Vec<_>>(),
         "map": evidence.map.as_ref().map(map),
         "identity": evidence.identities.iter().map(|one| json!({"a": one.a, "b": one.b, "verdict": one.verdict, "sign": one.sign})).collect::<Vec<_>>(),
         "conflicts": evidence.conflicts,
@@ -79,8 +107,14 @@ fn cluster(cluster: &Cluster) -> Value {
         "score": score(&cluster.score),
         "class": cluster.class.name(),
         "confidence": cluster.confidence.name(),
-        "sites": cluster.sites.iter().map(|site| json!({"call": site.call, "line": site.at.as_ref().map(|at| at.line), "map_type": site.map_type,
-            "link": if site.same_function { "same_func" } else { "caller" }})).collect::<Vec<_>>(),
+        "sites": cluster.sites.iter().map(|site| json!({
+            "call": site.call, "line": site.at.as_ref().map(|at| at.line), "map_type": site.map_type, "map": site.map.as_ref().map(|map| json!({"expr": map})),
+            "key_expr": site.key_expr, "link": match (site.flows, site.same_function) {
+                (true, _) => "flow",
+                (false, true) => "same_func",
+                (false, false) => "caller",
+            },
+        })).collect::<Vec<_>>(),
         "held_by": cluster.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type})).collect::<Vec<_>>(),
         "strongest": cluster.strongest,
     })
@@ -116,7 +150,7 @@ fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
             "link": window.site.name(),
         })).collect::<Vec<_>>(),
         "waited_ns": evidence.waited(goroutine).map(|(low, high)| json!({"low": low, "high": high})),
-        "lookup": Value::Null,
+        "lookup": goroutine.memory.as_ref().and_then(|memory| Some(&memory.lookup.as_ref()?.record)),
         "score": score(&goroutine.score),
         "conflicts": goroutine.conflicts,
         "confidence": goroutine.confidence.name(),

@@ -39,7 +39,7 @@ impl Form {
 pub fn render(evidence: &Evidence, form: Form, colour: bool) -> String {
     match form {
         Form::Text => text::render(evidence, colour),
-        Form::Json => format!("{}\n", json::document(evidence)),
+        Form::Json => json::text(evidence) + "\n",
         Form::Markdown => markdown::render(evidence),
         Form::Html => html::render(evidence),
     }

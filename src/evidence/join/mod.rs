@@ -18,7 +18,7 @@ use super::EvidenceFile;
 use crate::{Error, Result};
 pub use record::{
     Alignment, Cluster, Confidence, Evidence, Frame, Functions, Goroutine, Heat, Held, Identity, InProfile, InTrace,
-    Input, InputKind, Limit, Link, MapView, MemorySite, NearKey, Now, Process, Site, Span, Taken, Target,
+    Input, InputKind, Limit, Link, Looked, MapView, MemorySite, NearKey, Now, Process, Site, Span, Taken, Target,
     TargetGoroutine, Window,
 };
 use score::{of_cluster, of_goroutine, ClusterFacts, TraceFacts};
@@ -419,6 +419,7 @@ impl<'t> Joiner<'t> {
                 class: Class::Waiting,
                 confidence: Confidence::Low,
                 sites: Vec::new(),
+                lookup: None,
                 held: Vec::new(),
                 strongest: None,
             },
@@ -448,6 +449,10 @@ impl<'t> Joiner<'t> {
             for goroutine in cluster.goids.iter().filter_map(|goid| memory.get(goid)) {
                 if cluster.sites.is_empty() {
                     cluster.sites.clone_from(&goroutine.sites);
+                }
+                let names = |looked: &Option<Box<Looked>>| looked.as_ref().map(|looked| !looked.near.is_empty());
+                if names(&goroutine.lookup) > names(&cluster.lookup) {
+                    cluster.lookup.clone_from(&goroutine.lookup);
                 }
                 for held in &goroutine.held {
                     if cluster.held.len() < MAX_HELD && !cluster.held.contains(held) {
@@ -550,6 +555,7 @@ impl<'t> Joiner<'t> {
                 class: Class::Waiting,
                 confidence: Confidence::Low,
                 sites: Vec::new(),
+                lookup: None,
                 held: Vec::new(),
                 strongest: None,
             };
@@ -710,7 +716,8 @@ impl<'t> Joiner<'t> {
         drafts.sort_by_key(|(new, _)| *new);
         let clusters: Vec<Cluster> =
             drafts.into_iter().map(|(new, cluster)| Cluster { id: format!("c{}", new + 1), ..cluster }).collect();
-        let limits = limits(&inputs, self.trace, !self.seen.is_empty(), self.map.as_ref());
+        let looked = clusters.iter().any(|cluster| cluster.lookup.as_ref().is_some_and(|looked| looked.key.is_some()));
+        let limits = limits(&inputs, self.trace, !self.seen.is_empty(), self.map.as_ref(), looked);
         let mut conflicts: Vec<String> = self.compared.into_iter().map(|(_, sentence)| sentence).collect();
         conflicts.append(&mut self.conflicts);
         if let Some(more) = conflicts.len().checked_sub(MAX_CONFLICTS).filter(|&more| more > 0) {
@@ -734,12 +741,16 @@ fn base_score(draft: &Draft, map: Option<&MapView>, in_no_map: bool) -> Score {
         let (expression, detail) = (&map.expression, &near.detail);
         format!("{key}, the key given, is not in {expression}, which holds {}: {} ({detail})", near.key, near.relation)
     });
+    // Keys that are only alike say something where a lookup is known to have missed.
+    let lookup = cluster.lookup.as_deref().filter(|looked| looked.confusable || cluster.nil_channel);
     of_cluster(&ClusterFacts {
         near,
         held: cluster.held.first(),
         in_no_map,
         odd_key: cluster.held.iter().find(|held| score::is_odd(&held.key)),
-        site: cluster.sites.iter().max_by_key(|site| site.same_function),
+        site: cluster.sites.iter().max_by_key(|site| (site.flows, site.same_function)),
+        lookup,
+        zero: cluster.lookup.as_deref().filter(|looked| looked.verdict == Some("zero")),
         nil_channel: cluster.nil_channel,
         state: &cluster.state,
         leaked: cluster.leaked,
@@ -860,13 +871,14 @@ fn windows(trace: &Trace, goroutine: &trace::Goroutine, waits_in: &[Frame]) -> V
         .collect()
 }
 
-fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapView>) -> Vec<Limit> {
+fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapView>, looked: bool) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut add = |what, reason: &str| limits.push(Limit { what, reason: reason.to_string() });
     match map {
-        None if inputs.iter().any(|input| input.kind == InputKind::Memory) => {
-            add("keys", "only stored keys are named: the key that a goroutine looked up is read by gomap explain")
+        None if inputs.iter().any(|input| input.kind == InputKind::Memory) && !looked => {
+            add("keys", "no key that was looked up survives in memory: only stored keys are named")
         }
+        _ if looked => {}
         None => add("keys", "no core or process was read: which map and which key are not known"),
         Some(map) if map.key.is_none() => {
             add("keys", "no --key was given: which key was looked up is not known; only stored keys are named")

@@ -270,6 +270,8 @@ pub struct Cluster {
     pub confidence: Confidence,
     /// Map operations in the code before the wait.
     pub sites: Vec<MemorySite>,
+    /// What one of its goroutines looked up before the wait: one that names the stored key, if any does.
+    pub lookup: Option<Box<Looked>>,
     /// Map entries that hold what its goroutines wait on, each once.
     pub held: Vec<Held>,
     /// The goroutine that the score is of, where there is one.
@@ -492,6 +494,7 @@ pub struct TargetGoroutine {
     /// Map entries that hold it.
     pub held: Vec<Held>,
     pub sites: Vec<MemorySite>,
+    pub lookup: Option<Box<Looked>>,
     pub start: Option<String>,
     pub created_by: Option<Frame>,
     pub parent: Option<u64>,
@@ -517,6 +520,42 @@ pub struct MemorySite {
     pub call: String,
     pub at: Option<Frame>,
     pub map_type: Option<String>,
+    /// The map as an expression over package variables.
+    pub map: Option<String>,
+    /// The key as the source spells it.
+    pub key_expr: Option<String>,
     /// In the function that waits, not in a caller.
     pub same_function: bool,
+    /// What it gave is what the goroutine waits on.
+    pub flows: bool,
+}
+
+/// A lookup before a wait, as far as its memory survives.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// An expression over package variables, else the map's type and address.
+    pub map: String,
+    /// As a Go literal.
+    pub key: Option<String>,
+    /// Where the key was found, as the record names it.
+    pub source: Option<&'static str>,
+    /// Its length is a guess: the one that makes it most like a stored key.
+    pub inferred: bool,
+    /// Why the key is not known.
+    pub lost: Option<String>,
+    /// `absent`, `zero` or `present`.
+    pub verdict: Option<&'static str>,
+    /// The nearest first.
+    pub near: Vec<NearKey>,
+    /// Whether people take the key and one of these for equal; else they are only alike.
+    pub confusable: bool,
+    /// All of it, as `gomap leaks --json` has it.
+    pub record: serde_json::Value,
+}
+
+impl Looked {
+    /// The key and the stored one that it should have met.
+    pub fn missed(&self) -> Option<(&str, &NearKey)> {
+        Some((self.key.as_deref()?, self.near.first().filter(|_| self.verdict == Some("absent"))?))
+    }
 }

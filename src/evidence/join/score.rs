@@ -80,6 +80,10 @@ pub struct ClusterFacts<'a> {
     pub odd_key: Option<&'a super::Held>,
     /// A map operation in the code before the wait.
     pub site: Option<&'a super::MemorySite>,
+    /// A lookup before the wait whose key is like a stored one.
+    pub lookup: Option<&'a super::Looked>,
+    /// A lookup that finds the zero value.
+    pub zero: Option<&'a super::Looked>,
     /// How the key that the user gave misses a stored one, in words.
     pub near: Option<String>,
     /// Functions, innermost first.
@@ -106,6 +110,9 @@ pub fn of_cluster(facts: &ClusterFacts<'_>) -> Score {
         score.add("block_age", points, format!("waits for {minutes} minutes or more, as the garbage collector saw it"));
     }
     match facts.site {
+        Some(site) if site.flows => {
+            score.add("map_site", 15, format!("what it waits on is what {} gave it", site.call))
+        }
         Some(site) if site.same_function => {
             score.add("map_site", 8, format!("the function that waits calls {} before", site.call))
         }
@@ -126,8 +133,18 @@ pub fn of_cluster(facts: &ClusterFacts<'_>) -> Score {
         };
         score.add("odd_key", points, format!("{} holds the key {}, {why}", odd.map, odd.key));
     }
-    if let Some(near) = &facts.near {
-        score.add("near_miss", 12, near.clone());
+    match (facts.lookup.and_then(|looked| Some((looked, looked.missed()?))), &facts.near) {
+        (Some((looked, (key, near))), _) => {
+            let (points, guessed) = if looked.inferred { (12, ", its length inferred,") } else { (25, "") };
+            let (map, relation) = (&looked.map, near.relation);
+            let why = format!("{key}{guessed} is not in {map}, which holds {}: {relation} ({})", near.key, near.detail);
+            score.add("near_miss", points, why);
+        }
+        (None, Some(near)) => score.add("near_miss", 12, near.clone()),
+        (None, None) => {}
+    }
+    if let Some((looked, key)) = facts.zero.and_then(|looked| Some((looked, looked.key.as_ref()?))) {
+        score.add("zero_value", 10, format!("{key} is in {} with the zero value", looked.map));
     }
     if let Some(why) = idle_pattern(facts) {
         score.add("idle_pattern", -40, why);
