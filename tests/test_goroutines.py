@@ -8,8 +8,7 @@ import build
 import pytest
 from conftest import cli
 
-VERSIONS = ("1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
-WITH_OLDEST = ("1.19", *VERSIONS)
+VERSIONS = ("1.19", "1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
 VARIANTS = ("default", "stripped")
 CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-key", "struct-key", "explicit-zero",
          "typed-key", "keyed-mutex")
@@ -45,7 +44,7 @@ def traceback(text):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("version", WITH_OLDEST)
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", CASES)
 def test_waits_are_what_the_program_says(version, case, variant):
     dump = build.dump("leaks", version, variant, args=(case,))
@@ -151,7 +150,7 @@ def test_healthy_programs_are_not_flagged(version, variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("version", WITH_OLDEST)
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", CASES)
 def test_stacks_are_the_runtimes_own(version, case, variant):
     dump = build.dump("leaks", version, variant, args=(case,))

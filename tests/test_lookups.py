@@ -6,7 +6,9 @@ import build
 import pytest
 import unpack
 from conftest import cli
-from test_goroutines import CASES, VERSIONS
+from test_goroutines import CASES
+
+VERSIONS = ("1.21.13", "1.23.9", "1.24.11", "1.26.6", "1.27.3")
 
 #: Go type of the map, its package path, the relation of the nearest stored key, by case.
 FACTS = {

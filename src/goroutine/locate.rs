@@ -73,7 +73,7 @@ fn is_list(memory: &dyn Memory, array: u64, len: u64, g: &GLayout) -> bool {
 fn is_g(memory: &dyn Memory, address: u64, g: &GLayout) -> bool {
     const MAX_GOID: u64 = 1 << 48;
     const MAX_STACK: u64 = 2_000_000_000;
-    if address == 0 || address % 8 != 0 {
+    if address == 0 || !address.is_multiple_of(8) {
         return false;
     }
     let Ok(bytes) = memory.bytes(address, g.size) else { return false };

@@ -99,7 +99,8 @@ pub fn goid(go: (u32, u32)) -> u64 {
 /// The first texts of `runtime.waitReasonStrings` in every version, and how many there are.
 pub const FIRST_REASONS: [&str; 2] = ["", "GC assist marking"];
 pub fn reasons(go: (u32, u32)) -> usize {
-    let column = SINCE.iter().rposition(|&since| since <= go).unwrap_or(0);
+    // Go 1.20 has 1.21's texts, and 1.19's records.
+    let column = SINCE.iter().rposition(|&since| since <= go).unwrap_or(0).max(usize::from(go == (1, 20)));
     [27, 32, 37, 38, 44, 47, 47, 47][column]
 }
 

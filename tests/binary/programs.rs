@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
 /// One toolchain for each layout of the tables.
-pub const VERSIONS: [&str; 8] = ["1.19", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+pub const VERSIONS: [&str; 9] =
+    ["1.19", "1.20.14", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
 /// How a program is built, and what is done to it then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -243,6 +243,8 @@ mod tests {
             in_no_map: false,
             odd_key: None,
             site: None,
+            lookup: None,
+            zero: None,
             near: None,
             functions,
         }
