@@ -138,6 +138,10 @@ const MAX_ELEMENTS: u64 = 1 << 30;
 const PIECE: u64 = 1 << 10;
 /// Large maps within the entries of large maps: deeper ones wait in memory.
 const MAX_NESTED: usize = 16;
+/// Values visited because two words look like an interface, for each object of the heap, and at least. The objects of one
+/// graph lead to each other again under every type that their bytes allow, which would never end.
+const GUESSES: u64 = 2;
+const MIN_GUESSES: u64 = 1 << 16;
 
 /// Finds the maps of a session.
 pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
@@ -151,6 +155,7 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
         identifier: identifier.ok(),
         pairs: None,
         visited: Visited::new(identifier.ok().map(|identifier| identifier.heap())),
+        guesses: u64::MAX,
         waiting: VecDeque::new(),
         untyped: Vec::new(),
         hidden: FxHashMap::default(),
@@ -198,6 +203,8 @@ struct Traversal<'t, 's> {
     unreadable: u64,
     done: u64,
     nested: usize,
+    /// Values that pairs of words lead to which may still be visited.
+    guesses: u64,
     found: Reach<'s>,
 }
 
@@ -346,7 +353,10 @@ impl<'s> Traversal<'_, 's> {
         if !self.found.plans.make(plan) {
             return;
         }
-        let size = self.found.plans.get(plan).map_or(0, |plan| plan.ty.size);
+        if doubt && self.guesses == 0 {
+            return;
+        }
+        let (size, before) = (self.found.plans.get(plan).map_or(0, |plan| plan.ty.size), self.waiting.len());
         match target {
             Target::Array(_, count) => {
                 let count = self.elements_there(address, size, count);
@@ -371,6 +381,14 @@ impl<'s> Traversal<'_, 's> {
                 if new && self.visited.claim(self.heap, address, Tag::value(plan), size) {
                     self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
                 }
+            }
+        }
+        if doubt && self.waiting.len() > before {
+            self.guesses -= 1;
+            if self.guesses == 0 {
+                let sentence =
+                    "not all that pairs of words lead to was followed: maps that nothing else leads to are candidates";
+                self.found.notes.push(sentence.into());
             }
         }
     }
@@ -471,6 +489,7 @@ impl<'s> Traversal<'_, 's> {
         })?;
         self.hidden = found.into_iter().flatten().collect();
         self.pairs = Some(Pairs::of(self.session)?);
+        self.guesses = MIN_GUESSES.max(GUESSES * self.visited.objects());
         for item in std::mem::take(&mut self.untyped) {
             self.take_untyped(item.address, item.place);
         }

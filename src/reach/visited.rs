@@ -132,6 +132,11 @@ impl Visited {
         self.tag(object.number() as usize) != 0
     }
 
+    /// How many objects can hold pointers.
+    pub fn objects(&self) -> u64 {
+        self.tags.len() as u64
+    }
+
     /// Whether an object was visited as something of a known type.
     pub fn has_typed(&self, object: &Object<'_>) -> bool {
         self.tag(object.number() as usize) > Tag::UNTYPED.0
