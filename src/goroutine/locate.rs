@@ -109,6 +109,9 @@ pub fn reasons(memory: &dyn Memory, module: &Module, go: (u32, u32)) -> Option<V
     Some(texts)
 }
 
+/// Waiters of one semaphore of which one must be known.
+const MAX_WAITERS: usize = 16;
+
 /// `runtime.semtable`, by its roots: each leads to a sudog of a goroutine whose semaphore has that root's number.
 /// `None` when no goroutine waits on a semaphore, or the table is not in memory.
 pub fn semaphores(
@@ -130,7 +133,10 @@ pub fn semaphores(
             return false;
         }
         let word = |offset: u64| memory.u64(sudog.wrapping_add(offset)).ok();
-        let waits = word(at.g).is_some_and(|g| gs.contains(&g));
+        // The first waiter may be one that a torn list has lost.
+        let next = |waiter: &u64| memory.u64(waiter.wrapping_add(at.waitlink)).ok().filter(|&next| next != 0);
+        let mut waiters = std::iter::successors(Some(sudog), next).take(MAX_WAITERS);
+        let waits = waiters.any(|waiter| memory.u64(waiter.wrapping_add(at.g)).is_ok_and(|g| gs.contains(&g)));
         let Some(semaphore) = word(at.elem).filter(|&semaphore| waits && semaphore != 0) else { return false };
         let root = (semaphore >> 3) % semtable::ROOTS * stride;
         let table = place.checked_sub(root).and_then(|table| table.checked_sub(treap));
