@@ -275,11 +275,11 @@ PATTERNS = [
 
 @KERNEL
 @pytest.mark.parametrize("version", FOUR if EVERYTHING else ("1.21.13", "1.27.3"))
-def test_the_kernel_picks_by_type_and_key_and_loses_none(version, tmp_path):
+def test_the_kernel_picks_by_type_and_key(version, tmp_path):
     """The exact check comes after the kernel's, so too much passed on would not show here: tests/uprobe.rs counts that."""
     for words, fields, matches in PATTERNS if EVERYTHING or version == "1.27.3" else PATTERNS[1::3]:
         out = tmp_path / "events.jsonl"
-        with program("ops", version, 3000, 4) as live:
+        with program("ops", version, 3000, 4, 1000) as live:
             with watching("uprobe", command("uprobe", live.pid, *words, "--json", "-o", str(out), "--max-overhead", "100000"),
                           tmp_path):
                 say(live)
@@ -287,7 +287,9 @@ def test_the_kernel_picks_by_type_and_key_and_loses_none(version, tmp_path):
         [counts] = [d["counts"] for d in documents(text) if "counts" in d]
         own = sum(c["n"] for c in counts if c["map"].rpartition(".")[2] in fields and c["key"] is not None and matches(c["key"]))
         hits, summary = events(out)
-        assert own == len(hits) > 0 and summary["dropped"] == 0, words
+        # Keys are checked in the program's memory, which is gone for the last ones.
+        assert 0 < len(hits) <= own and summary["dropped"] == 0, words
+        assert all(matches(e["key"]) for e in hits)
         said = (tmp_path / "said").read_text()
         assert "picked by map type" in said and "length, beginning or number of the key" in said
 
