@@ -13,11 +13,12 @@ use crate::{Error, Result};
 pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Maps> {
     let found = reach(session, watch)?;
     let mut maps = Vec::with_capacity(found.maps.len());
+    let writer = session.writer();
     for (i, map) in found.maps.iter().enumerate() {
         watch.tick(i as u64, found.maps.len() as u64)?;
         let checked = || {
             let opened = session.open(found.map(map))?;
-            check(&opened, &session.hasher(&opened), session.writer().as_deref(), watch)
+            check(&opened, &session.hasher(&opened), writer.as_deref(), watch)
         };
         let report = match keys.then(checked) {
             None => Report::default(),

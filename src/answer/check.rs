@@ -23,11 +23,13 @@ pub fn check_all(session: &Session, as_json: bool, watch: &dyn Watch, out: &mut 
 pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let mut documents = Vec::new();
     let (mut sound, mut findings, mut keys) = (0u64, false, 0u64);
+    // A walk of every thread's stack: once, not for each map.
+    let writer = session.writer();
     for (i, (name, target)) in maps.iter().enumerate() {
         watch.tick(i as u64, maps.len() as u64)?;
         // A header that cannot be is the finding of this map, not the end of the others.
         let checked = session.open(*target).and_then(|map| {
-            let report = check_map(&map, &session.hasher(&map), session.writer().as_deref(), watch)?;
+            let report = check_map(&map, &session.hasher(&map), writer.as_deref(), watch)?;
             let mut head = head(&map, &session.notes);
             head["path"] = name.as_str().into();
             Ok((report, head))
