@@ -57,7 +57,7 @@ def addresses(pid):
     session = _native.Session.process(pid, None, False)
     what = dict(map=None, name="", operations=[], type_name=None, key=None, goroutine=None, func=None, misses=False,
                 limit=0, max_overhead=None, snapshot=False, paced=False)
-    show = dict(json=True, depth=1, string_limit=0, elements_limit=0, colour=False)
+    show = dict(json=True, depth=1, string_limit=0, elements_limit=0, follow_limit=0, colour=False)
     return _native.Watch.stopping(session, what, show, dict(write=print, output=None, progress=None)).addresses()
 
 
