@@ -4,7 +4,7 @@ use super::{flush, flush_if_full, write_error, Show, Values};
 use crate::error::Watch;
 use crate::map::GoMap;
 use crate::memory::Place;
-use crate::reach::{in_pieces, reach, Found, Reach, Reached};
+use crate::reach::{in_pieces, reach, Found, Progress, Reach, Reached};
 use crate::session::Session;
 use crate::types::TypeId;
 use crate::value::Filter;
@@ -108,7 +108,7 @@ fn matching(
     if let Some(Err(error)) = filters.values().find(|_| filters.values().all(Result::is_err)) {
         return Err(error.clone());
     }
-    let pieces = in_pieces(maps, alone, watch, &|_, maps, watch| {
+    let pieces = in_pieces(maps, alone, Progress::of(maps), watch, &|_, maps, watch| {
         let mut found_in = Vec::new();
         for &map in maps {
             watch.tick(0, 0)?;

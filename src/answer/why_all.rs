@@ -7,7 +7,7 @@ use crate::error::Watch;
 use crate::map::keys::Keys;
 use crate::map::nearby::Relation;
 use crate::memory::Place;
-use crate::reach::{in_pieces, reach, Reached};
+use crate::reach::{in_pieces, reach, Progress, Reached};
 use crate::session::Session;
 use crate::value::Overlay;
 use crate::{Error, Result};
@@ -42,7 +42,7 @@ pub fn why_all(
 ) -> Result<()> {
     let found = reach(session, watch)?;
     let alone = session.memory.place() == Place::Debugger;
-    let pieces = in_pieces(&found.maps, alone, watch, &|_, maps, watch| {
+    let pieces = in_pieces(&found.maps, alone, Progress::of(&found.maps), watch, &|_, maps, watch| {
         let mut asked = 0u64;
         let mut answers = Vec::new();
         for map in maps {

@@ -411,8 +411,8 @@ impl Search<'_> {
         for span in heap.spans().iter().filter(|span| span.elem_size == trie::ENTRY_SIZE && !span.no_scan) {
             self.watch.tick(entries.len() as u64, 0)?;
             let Ok(bytes) = self.memory.bytes(span.base, (span.elem_size * span.count) as usize) else { continue };
-            for index in span.allocated(self.memory) {
-                let at = (index * span.elem_size) as usize;
+            for object in span.allocated(self.memory) {
+                let at = (object.index * span.elem_size) as usize;
                 let word = |offset: u64| {
                     let start = at + offset as usize;
                     bytes.get(start..start + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)

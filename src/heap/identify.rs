@@ -3,13 +3,13 @@
 
 use super::{Heap, Object, Span};
 use crate::binary::rtype;
-use crate::error::{Quiet, Watch};
+use crate::error::Watch;
 use crate::layout::{hmap, swiss};
-use crate::map::check::check;
+use crate::map::check::{check, Report};
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{h2, Hasher};
 use crate::map::swiss::Table;
-use crate::map::GoMap;
+use crate::map::{GoMap, Parts};
 use crate::memory::{Memory, MemoryError};
 use crate::reach::reach;
 use crate::session::{MapRef, Session};
@@ -20,9 +20,12 @@ use std::sync::{Arc, OnceLock};
 
 /// Size of a map header, classic and Swiss, and of the objects that hold one.
 pub const HEADER: u64 = hmap::SIZE as u64;
-/// Entries of a map that are looked at one by one; `check` looks at all.
+/// Entries of a map whose values are looked at, and whose keys are before all else is.
 const ENTRIES: usize = 8;
-/// Bytes of a string and elements of a slice that no process has.
+/// Of maps with no more entries than this, all that the runtime keeps true of a map has to agree. So many keys of a larger
+/// one, each where its own hash says, are proof enough: they lie in several cells, so these have the right size too.
+const FEW: usize = 64;
+/// Bytes and elements that no string or slice has.
 const MAX_LENGTH: u64 = 1 << 44;
 /// Elements of an array that are looked at.
 const ELEMENTS: u64 = 64;
@@ -36,6 +39,7 @@ struct Fit {
     name: Arc<str>,
     /// Address of the descriptor of its bucket or group type.
     slots: u64,
+    parts: OnceLock<Option<Parts>>,
 }
 
 /// Map types with the same slots and the same hash function: a header's bytes fit all of them or none.
@@ -50,10 +54,10 @@ struct Family {
 }
 
 /// A header's type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identified {
-    /// The header, with the type that fits.
-    pub map: MapRef,
+    /// The type that fits.
+    pub ty: TypeId,
     /// Names of other types that the same bytes can be a map of.
     pub or: Vec<Arc<str>>,
 }
@@ -106,7 +110,7 @@ impl<'s> Identifier<'s> {
             };
             let Ok(name) = session.types.load(ty).map(|ty| ty.name.clone()) else { continue };
             let pointers = slots.pointer_bytes > 0;
-            let fit = Fit { ty, name, slots: map.slots };
+            let fit = Fit { ty, name, slots: map.slots, parts: OnceLock::new() };
             let same = |family: &&mut Family| {
                 family.closure == map.hasher && family.layout == map.layout && family.pointers == pointers
             };
@@ -137,12 +141,6 @@ impl<'s> Identifier<'s> {
         self.heap.spans().iter().filter(|span| span.elem_size == HEADER && !span.no_scan)
     }
 
-    /// Addresses of the allocated objects of such a span.
-    pub fn headers<'i>(&'i self, span: &'i Span) -> impl Iterator<Item = u64> + 'i {
-        let allocated = span.allocated(&*self.session.memory);
-        allocated.into_iter().map(|index| span.base + index * span.elem_size)
-    }
-
     /// The type of the map whose header is at `address`; `None` when it is no header of a map with entries.
     pub fn identify(&self, address: u64, watch: &dyn Watch) -> Result<Option<Identified>> {
         let memory = &*self.session.memory;
@@ -161,23 +159,26 @@ impl<'s> Identifier<'s> {
             if !cells.fill(room, &family.layout) {
                 continue;
             }
-            let of_noted = |fit: &&Fit| noted.is_none_or(|noted| fit.slots == noted);
-            let types: Vec<&Fit> = family.types.iter().filter(of_noted).collect();
-            let Some(first) = types.first() else { continue };
-            if self.is_sound(family, MapRef { address, ty: first.ty }, watch)? {
-                let of_its_type = |fit: &&Fit| self.values_agree(MapRef { address, ty: fit.ty });
-                fits.extend(types.into_iter().filter(of_its_type));
+            let fit = |fit: &&Fit| {
+                let agrees = |map: GoMap<'_>| self.values_agree(&map, watch);
+                Ok(noted.is_none_or(|noted| fit.slots == noted) && self.open(fit, address).map_or(Ok(false), agrees)?)
+            };
+            let types = family.types.iter().filter_map(|ty| fit(&ty).map(|fits| fits.then_some(ty)).transpose());
+            let types = types.collect::<Result<Vec<&Fit>>>()?;
+            let Some(map) = types.first().and_then(|first| self.open(first, address)) else { continue };
+            if self.is_sound(family, &map, watch)? {
+                fits.extend(types);
             }
         }
         let Some((first, rest)) = fits.split_first() else { return Ok(None) };
-        let map = MapRef { address, ty: first.ty };
-        Ok(Some(Identified { map, or: rest.iter().map(|fit| fit.name.clone()).collect() }))
+        Ok(Some(Identified { ty: first.ty, or: rest.iter().map(|fit| fit.name.clone()).collect() }))
     }
 
     /// Whether a map with entries, of whose type there is doubt, is proven by its keys and values.
     pub fn proves(&self, map: MapRef, watch: &dyn Watch) -> Result<bool> {
-        match self.family(map.ty) {
-            Some(family) => Ok(self.is_sound(family, map, watch)? && self.values_agree(map)),
+        let Some((family, fit)) = self.family(map.ty) else { return Ok(false) };
+        match self.open(fit, map.address) {
+            Some(map) => Ok(self.values_agree(&map, watch)? && self.is_sound(family, &map, watch)?),
             None => Ok(false),
         }
     }
@@ -186,7 +187,7 @@ impl<'s> Identifier<'s> {
     /// with buckets or groups that are such an object too, or none.
     pub fn can_be_empty(&self, map: MapRef) -> bool {
         let memory = &*self.session.memory;
-        let Some((family, cells)) = self.family(map.ty).zip(self.cells(map.address)) else { return false };
+        let Some(((family, _), cells)) = self.family(map.ty).zip(self.cells(map.address)) else { return false };
         let is_header = self.heap.object(map.address).is_some_and(|object| {
             object.base == map.address && object.span.elem_size == HEADER && object.is_allocated(memory)
         });
@@ -199,8 +200,15 @@ impl<'s> Identifier<'s> {
         is_header && cells.entries == 0 && cells.seed != 0 && cells_agree
     }
 
-    fn family(&self, ty: TypeId) -> Option<&Family> {
-        self.families.iter().find(|family| family.types.iter().any(|fit| fit.ty == ty))
+    fn family(&self, ty: TypeId) -> Option<(&Family, &Fit)> {
+        let of = |family: &'_ Family| family.types.iter().position(|fit| fit.ty == ty);
+        self.families.iter().find_map(|family| of(family).map(|at| (family, &family.types[at])))
+    }
+
+    fn open(&self, fit: &Fit, address: u64) -> Option<GoMap<'_>> {
+        let types = &self.session.types;
+        let parts = fit.parts.get_or_init(|| types.load(fit.ty).and_then(|ty| Parts::of(types, &ty)).ok());
+        GoMap::open_as(&*self.session.memory, types, parts.as_ref()?, address).ok()
     }
 
     fn cells(&self, address: u64) -> Option<Cells> {
@@ -211,31 +219,32 @@ impl<'s> Identifier<'s> {
         }
     }
 
-    /// Whether the map is sound under a family's types, every key found by its hash.
-    fn is_sound(&self, family: &Family, target: MapRef, watch: &dyn Watch) -> Result<bool> {
-        let Ok(map) = self.session.open(target) else { return Ok(false) };
-        let hasher = family.hasher.get_or_init(|| self.session.hasher(&map));
-        if !matches!(hasher, Hasher::Known { .. }) || !self.first_keys_agree(&map, hasher).unwrap_or(false) {
+    /// Whether the map is sound under a family's types, its keys found by their hash.
+    fn is_sound(&self, family: &Family, map: &GoMap<'_>, watch: &dyn Watch) -> Result<bool> {
+        let hasher = family.hasher.get_or_init(|| self.session.hasher(map));
+        if !matches!(hasher, Hasher::Known { .. }) || !no_error(self.first_keys_agree(map, hasher, watch))? {
             return Ok(false);
         }
-        match check(&map, hasher, None, watch) {
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            Err(_) => Ok(false),
-            Ok(report) => Ok(report.keys + report.nan_keys > 0 && report.is_sound() && report.unchecked.is_none()),
+        let sound =
+            |report: Report| report.keys + report.nan_keys > 0 && report.is_sound() && report.unchecked.is_none();
+        match map.count() > FEW as u64 {
+            true => Ok(true),
+            false => no_error(check(map, hasher, None, watch).map(sound)),
         }
     }
 
     /// Whether the first keys are found by their hash. A NaN lies anywhere; where all keys are floats that are NaN, their
     /// bits and the map's own parts have to do.
-    fn first_keys_agree(&self, map: &GoMap<'_>, hasher: &Hasher) -> Result<bool> {
+    fn first_keys_agree(&self, map: &GoMap<'_>, hasher: &Hasher, watch: &dyn Watch) -> Result<bool> {
         let keys = Keys::new(&*self.session.memory, &self.session.types);
+        let enough = if map.count() > FEW as u64 { FEW } else { ENTRIES };
         let (mut found, mut agree, mut nan) = (0, true, 0);
-        map.each(&Quiet, &mut |entry| {
+        map.each(watch, &mut |entry| {
             let Ok(key) = entry.key else {
                 agree = false;
                 return Ok(false);
             };
-            let lookup = map.look_up(hasher, &keys, key, &Quiet)?;
+            let lookup = map.look_up(hasher, &keys, key, watch)?;
             if let Some(KeyHash::Known(hash)) = lookup.hash {
                 found += 1;
                 agree &= lookup.found.is_some_and(|place| place.key_address == entry.key_address);
@@ -243,17 +252,16 @@ impl<'s> Identifier<'s> {
                 agree &= self.classic || lookup.path.last().is_some_and(|step| step.control == h2(hash));
             }
             nan += u64::from(matches!(lookup.hash, Some(KeyHash::Random)));
-            Ok(found < ENTRIES && agree)
+            Ok(found < enough && agree)
         })?;
         let of_floats = matches!(map.key.kind, Kind::Float32 | Kind::Float64);
         Ok(agree && (found > 0 || of_floats && nan > 0))
     }
 
     /// Whether the first keys and values can be ones of the map's type.
-    fn values_agree(&self, target: MapRef) -> bool {
-        let Ok(map) = self.session.open(target) else { return false };
+    fn values_agree(&self, map: &GoMap<'_>, watch: &dyn Watch) -> Result<bool> {
         let (mut seen, mut agree) = (0, true);
-        let walked = map.each(&Quiet, &mut |entry| {
+        let walked = map.each(watch, &mut |entry| {
             let is_value = |ty: &GoType, bytes: &std::result::Result<&[u8], MemoryError>| {
                 bytes.as_ref().is_ok_and(|bytes| self.is_value(ty, bytes, MAX_NEST))
             };
@@ -261,13 +269,27 @@ impl<'s> Identifier<'s> {
             seen += 1;
             Ok(seen < ENTRIES && agree)
         });
-        agree && walked.is_ok()
+        no_error(walked.map(|()| agree))
+    }
+
+    /// Whether so many bytes can lie at an address: within one object, or where no object is.
+    fn holds(&self, address: u64, bytes: u64) -> bool {
+        let end = address.saturating_add(bytes);
+        match self.heap.object(address) {
+            _ if bytes >= MAX_LENGTH => false,
+            Some(object) => end <= object.base.saturating_add(object.span.elem_size),
+            None => bytes == 0 || (self.leads(address) && self.leads(end - 1)),
+        }
+    }
+
+    /// Whether a pointer is nil or to something that is there.
+    fn leads(&self, address: u64) -> bool {
+        address == 0 || self.session.memory.u8(address).is_ok()
     }
 
     /// Whether these bytes can be a value of this type, by what its pointers lead to.
     fn is_value(&self, ty: &GoType, bytes: &[u8], nest: usize) -> bool {
         let word = |at: usize| bytes.get(at..at + 8).map_or(0, LE::read_u64);
-        let leads = |address: u64| address == 0 || self.session.memory.u8(address).is_ok();
         let Some(nest) = nest.checked_sub(1) else { return true };
         let part = |offset: u64, id: TypeId| {
             let Ok(inner) = self.session.types.load(id) else { return true };
@@ -278,13 +300,17 @@ impl<'s> Identifier<'s> {
         };
         match &ty.shape {
             _ if ty.kind == Kind::Bool => bytes.first().is_none_or(|&byte| byte < 2),
-            _ if ty.kind == Kind::String => word(8) == 0 || (word(0) != 0 && word(8) < MAX_LENGTH && leads(word(0))),
-            Shape::Slice(_) => word(8) <= word(16) && word(16) < MAX_LENGTH && leads(word(0)),
+            _ if ty.kind == Kind::String => word(8) == 0 || (word(0) != 0 && self.holds(word(0), word(8))),
+            Shape::Slice(elem) => {
+                let size = || self.session.types.load(*elem).map_or(0, |elem| elem.size);
+                let room = || self.holds(word(0), word(16).saturating_mul(size()));
+                word(8) <= word(16) && word(16) < MAX_LENGTH && (word(16) == 0 || room())
+            }
             Shape::Interface { methods } => {
                 let descriptor = || rtype::of_interface(&*self.session.memory, *methods, word(0)).unwrap_or(0);
                 word(0) == 0 || self.session.types.by_descriptor(descriptor()).is_ok()
             }
-            Shape::Pointer(_) | Shape::Map(_) | Shape::Chan(_) | Shape::Func => leads(word(0)),
+            Shape::Pointer(_) | Shape::Map(_) | Shape::Chan(_) | Shape::Func => self.leads(word(0)),
             Shape::Struct(fields) => fields.iter().all(|field| part(field.offset, field.ty)),
             Shape::Array { elem, len } => {
                 let Ok(inner) = self.session.types.load(*elem) else { return true };
@@ -292,6 +318,14 @@ impl<'s> Identifier<'s> {
             }
             _ => true,
         }
+    }
+}
+
+/// What cannot be read does not agree; only Ctrl-C goes on up.
+fn no_error(agrees: Result<bool>) -> Result<bool> {
+    match agrees {
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        agrees => Ok(agrees.unwrap_or(false)),
     }
 }
 
@@ -342,7 +376,7 @@ pub fn map_at(session: &Session, address: u64, watch: &dyn Watch) -> Result<MapR
         Err(_) => None,
     };
     if let Some(found) = identified.as_ref().filter(|found| found.or.is_empty()) {
-        return Ok(found.map);
+        return Ok(MapRef { address, ty: found.ty });
     }
     let reached = reach(session, watch)?;
     if let Some(map) = reached.maps.iter().find(|map| map.address == address && reached.or(map).is_empty()) {
@@ -351,7 +385,7 @@ pub fn map_at(session: &Session, address: u64, watch: &dyn Watch) -> Result<MapR
     match identified {
         None => unknown(format!("no map was recognised at {address:#x}")),
         Some(found) => {
-            let first = session.types.load(found.map.ty)?.name.to_string();
+            let first = session.types.load(found.ty)?.name.to_string();
             let names = found.or.iter().fold(first, |names, name| format!("{names}, {name}"));
             unknown(format!("the map at {address:#x} fits several types ({names})"))
         }

@@ -1,5 +1,6 @@
 //! The runtime's heap: its spans, and which of their objects are allocated.
 
+pub mod headers;
 pub mod identify;
 
 use crate::layout::heap::{self as layout, SpanLayout};
@@ -222,11 +223,12 @@ impl Span {
         specials
     }
 
-    /// Indices of the allocated objects.
-    pub fn allocated(&self, memory: &dyn Memory) -> Vec<u64> {
-        let bits = memory.bytes(self.alloc_bits, self.count.div_ceil(8) as usize).unwrap_or_default();
-        let set = |i: u64| bits.get((i / 8) as usize).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
-        (0..self.count).filter(|&i| i < self.free_index || set(i)).collect()
+    /// The allocated objects.
+    pub fn allocated(&self, memory: &dyn Memory) -> impl Iterator<Item = Object<'_>> {
+        let bits = memory.bytes(self.alloc_bits, self.count.div_ceil(8) as usize).unwrap_or_default().into_owned();
+        let set = move |i: u64| bits.get((i / 8) as usize).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+        let indices = (0..self.count).filter(move |&i| i < self.free_index || set(i));
+        indices.map(|index| Object { base: self.base + index * self.elem_size, span: self, index })
     }
 }
 

@@ -11,11 +11,12 @@ mod steps;
 mod visit;
 mod visited;
 
-pub use parallel::in_pieces;
+pub use parallel::{in_pieces, Progress};
 
 use crate::error::Watch;
+use crate::heap::headers::Headers;
 use crate::heap::identify::{Identified, Identifier};
-use crate::heap::Heap;
+use crate::heap::{Heap, Object};
 use crate::memory::Place as MemoryPlace;
 use crate::session::{MapRef, Session};
 use crate::types::Location;
@@ -80,7 +81,7 @@ pub struct Reach<'s> {
     /// What kept the traversal from going everywhere, one sentence each.
     pub notes: Vec<String>,
     /// By header: other types that a map's bytes can be of as well.
-    or: FxHashMap<u64, Box<[Arc<str>]>>,
+    or: FxHashMap<u64, Arc<Identified>>,
     /// Bytes of the heap's objects; `None` when its spans were not found.
     pub heap: Option<u64>,
 }
@@ -119,7 +120,7 @@ impl Reach<'_> {
 
     /// Other types that a map's bytes can be of as well.
     pub fn or(&self, map: &Reached) -> &[Arc<str>] {
-        self.or.get(&map.address).map_or(&[], |or| or)
+        self.or.get(&map.address).map_or(&[], |found| &found.or)
     }
 
     /// A map's owner path: `main.server.sessions["a"].cache`.
@@ -147,18 +148,19 @@ const MIN_GUESSES: u64 = 1 << 16;
 pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
     let identifier = Identifier::new(session);
     let identifier = identifier.as_ref();
+    let headers = identifier.ok().map(Headers::new);
     let mut traversal = Traversal {
         session,
         watch,
         alone: session.memory.place() == MemoryPlace::Debugger,
         heap: identifier.ok().map(|identifier| identifier.heap()),
         identifier: identifier.ok(),
+        headers: headers.as_ref(),
         pairs: None,
         visited: Visited::new(identifier.ok().map(|identifier| identifier.heap())),
         guesses: u64::MAX,
         waiting: VecDeque::new(),
-        untyped: Vec::new(),
-        hidden: FxHashMap::default(),
+        untyped: VecDeque::new(),
         doubtful: Vec::new(),
         how: Found::Reached,
         unreadable: 0,
@@ -175,12 +177,21 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
         },
     };
     traversal.from_variables()?;
-    match identifier {
-        Ok(identifier) => traversal.search_heap(identifier)?,
+    match identifier.as_ref() {
+        Ok(identifier) => traversal.search_heap(identifier.heap())?,
         Err(error) => traversal.found.notes.push(format!("the heap was not searched: {error}")),
     }
     traversal.finish();
     Ok(traversal.found)
+}
+
+/// The next items of a queue: the oldest, or the newest when there are many.
+fn some(queue: &mut VecDeque<Item>) -> Vec<Item> {
+    let count = queue.len().min(BLOCK);
+    match queue.len() > MANY_WAITING {
+        false => queue.drain(..count).collect(),
+        true => queue.drain(queue.len() - count..).collect(),
+    }
 }
 
 struct Traversal<'t, 's> {
@@ -190,15 +201,14 @@ struct Traversal<'t, 's> {
     alone: bool,
     heap: Option<&'t Heap>,
     identifier: Option<&'t Identifier<'s>>,
+    headers: Option<&'t Headers<'t, 's>>,
     pairs: Option<Pairs>,
     visited: Visited,
     waiting: VecDeque<Item>,
-    /// Untyped words met on the way, put off until all that types tell is known.
-    untyped: Vec<Item>,
-    /// Maps that the heap holds and no type led to.
-    hidden: FxHashMap<u64, Identified>,
-    /// Such maps that fit several types, and were come to.
-    doubtful: Vec<(Identified, Place)>,
+    /// Untyped words met on the way, put off while types still tell more.
+    untyped: VecDeque<Item>,
+    /// Maps that no type led to and that fit several types.
+    doubtful: Vec<(u64, Arc<Identified>, Place)>,
     how: Found,
     unreadable: u64,
     done: u64,
@@ -225,7 +235,7 @@ impl<'s> Traversal<'_, 's> {
                 self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
             }
         }
-        self.run(0)
+        self.run_typed(0)
     }
 
     /// The place of a root with this name.
@@ -242,25 +252,33 @@ impl<'s> Traversal<'_, 's> {
         Place { parent, lead, payload: 0 }
     }
 
-    /// Visits what waits until no more than `rest` items do.
-    fn run(&mut self, rest: usize) -> Result<()> {
+    /// Visits all that waits: what a type is known of comes first, since untyped words then have less to tell.
+    fn run(&mut self) -> Result<()> {
+        loop {
+            self.run_typed(0)?;
+            if self.untyped.is_empty() {
+                return Ok(());
+            }
+            self.waiting.extend(some(&mut self.untyped));
+        }
+    }
+
+    /// Visits what a type is known of until no more than `rest` items wait.
+    fn run_typed(&mut self, rest: usize) -> Result<()> {
         while self.waiting.len() > rest {
-            let many = self.waiting.len() > MANY_WAITING;
-            let count = self.waiting.len().min(BLOCK);
-            let block: Vec<Item> = match many {
-                false => self.waiting.drain(..count).collect(),
-                true => self.waiting.drain(self.waiting.len() - count..).collect(),
-            };
-            self.done += count as u64;
-            self.watch.tick(self.done, self.done + self.waiting.len() as u64)?;
+            let block = some(&mut self.waiting);
+            let progress = Progress { before: self.done, total: self.done + block.len() as u64 + self.left() };
+            self.done += block.len() as u64;
+            self.watch.tick(progress.before, progress.total)?;
             let world = self.world();
-            let batches = in_pieces(&block, self.alone, self.watch, &|first, items, watch| {
+            let batches = in_pieces(&block, self.alone, progress, self.watch, &|first, items, watch| {
+                let world = World { watch, ..world };
                 let mut batch = Batch::default();
                 for (index, item) in (first as u32..).zip(items) {
                     if index & 63 == 0 {
                         watch.tick(0, 0)?;
                     }
-                    world.visit(index, item, watch, &mut batch)?;
+                    world.visit(index, item, &mut batch)?;
                 }
                 Ok(batch)
             })?;
@@ -275,6 +293,11 @@ impl<'s> Traversal<'_, 's> {
         Ok(())
     }
 
+    /// How many items wait.
+    fn left(&self) -> u64 {
+        (self.waiting.len() + self.untyped.len()) as u64
+    }
+
     fn world(&self) -> World<'_> {
         World {
             memory: &*self.session.memory,
@@ -284,6 +307,8 @@ impl<'s> Traversal<'_, 's> {
             visited: &self.visited,
             pairs: self.pairs.as_ref(),
             identifier: self.identifier,
+            headers: self.headers,
+            watch: self.watch,
         }
     }
 
@@ -301,7 +326,7 @@ impl<'s> Traversal<'_, 's> {
                 *step = self.found.steps.add(&self.found.plans, item.place);
             }
             let place = Place { parent: *step, lead: child.lead, payload: child.payload };
-            self.take(&child, place);
+            self.take(&child, place)?;
         }
         Ok(batch.large)
     }
@@ -323,7 +348,7 @@ impl<'s> Traversal<'_, 's> {
                 self.absorb(block, steps, std::mem::take(&mut batch))?;
                 if self.waiting.len() > MANY_WAITING && self.nested < MAX_NESTED {
                     self.nested += 1;
-                    let visited = self.run(MANY_WAITING / 2);
+                    let visited = self.run_typed(MANY_WAITING / 2);
                     self.nested -= 1;
                     visited?;
                 }
@@ -334,12 +359,14 @@ impl<'s> Traversal<'_, 's> {
     }
 
     /// Notes that something is led to, unless it was visited.
-    fn take(&mut self, child: &Child, place: Place) {
+    fn take(&mut self, child: &Child, place: Place) -> Result<()> {
         let (address, doubt) = (child.address, child.doubt);
         let (plan, target) = match child.target {
             Target::Untyped => return self.take_untyped(address, place),
             Target::Dynamic { descriptor, data } => {
-                let Some((plan, direct)) = self.found.plans.dynamic(&*self.session.memory, descriptor) else { return };
+                let Some((plan, direct)) = self.found.plans.dynamic(&*self.session.memory, descriptor) else {
+                    return Ok(());
+                };
                 let child = Child { address: if direct { address } else { data }, ..*child };
                 let target = if direct { Target::InPlace(plan) } else { Target::Value(plan) };
                 return self.take(&Child { target, ..child }, place);
@@ -347,14 +374,14 @@ impl<'s> Traversal<'_, 's> {
             target @ (Target::Value(plan) | Target::Array(plan, _) | Target::InPlace(plan)) => (plan, target),
             Target::Known(plan) => {
                 self.visited.claim(self.heap, address, Tag::value(plan), 0);
-                return;
+                return Ok(());
             }
         };
         if !self.found.plans.make(plan) {
-            return;
+            return Ok(());
         }
         if doubt && self.guesses == 0 {
-            return;
+            return Ok(());
         }
         let (size, before) = (self.found.plans.get(plan).map_or(0, |plan| plan.ty.size), self.waiting.len());
         match target {
@@ -362,7 +389,7 @@ impl<'s> Traversal<'_, 's> {
                 let count = self.elements_there(address, size, count);
                 // Pointers into the array are visits of it too, if all of it is visited.
                 if child.claims && !self.visited.claim(self.heap, address, Tag::array(plan), size) {
-                    return;
+                    return Ok(());
                 }
                 let mut first = 0;
                 while first < count {
@@ -377,7 +404,7 @@ impl<'s> Traversal<'_, 's> {
                 self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
             }
             _ => {
-                let new = !(doubt && self.is_other_map(address, plan));
+                let new = !(doubt && self.is_other_map(address, plan)?);
                 if new && self.visited.claim(self.heap, address, Tag::value(plan), size) {
                     self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
                 }
@@ -391,17 +418,21 @@ impl<'s> Traversal<'_, 's> {
                 self.found.notes.push(sentence.into());
             }
         }
+        Ok(())
     }
 
-    /// Whether the heap search found a map of other types there; one that has this type too is found now.
-    fn is_other_map(&mut self, address: u64, plan: PlanId) -> bool {
-        let Some(found) = self.hidden.get(&address) else { return false };
+    /// Whether memory tells that a map of other types is there.
+    fn is_other_map(&self, address: u64, plan: PlanId) -> Result<bool> {
+        let object = self.heap.and_then(|heap| heap.object(address)).filter(|object| object.base == address);
+        let Some(found) = self.map_in(object)? else { return Ok(false) };
         let ty = self.found.plans.get(plan).filter(|plan| plan.map.is_some()).map(|plan| &plan.ty);
-        let fits = ty.is_some_and(|ty| ty.id == found.map.ty || found.or.contains(&ty.name));
-        if fits {
-            self.hidden.remove(&address);
-        }
-        !fits
+        Ok(!ty.is_some_and(|ty| ty.id == found.ty || found.or.contains(&ty.name)))
+    }
+
+    /// The type that memory tells of a map whose header an object is.
+    fn map_in(&self, object: Option<Object<'_>>) -> Result<Option<Arc<Identified>>> {
+        let asked = self.headers.zip(object).map(|(headers, object)| headers.of(&object, self.watch));
+        Ok(asked.transpose()?.flatten())
     }
 
     /// How many of so many elements there can be at an address.
@@ -419,25 +450,28 @@ impl<'s> Traversal<'_, 's> {
             * PIECE
     }
 
-    /// Notes that a word of unknown type leads to an object: now or, while types still tell more, later.
-    fn take_untyped(&mut self, address: u64, place: Place) {
-        let Some((heap, object)) = self.heap.and_then(|heap| Some((heap, heap.object(address)?))) else { return };
+    /// Notes that a word of unknown type leads to an object.
+    fn take_untyped(&mut self, address: u64, place: Place) -> Result<()> {
+        let Some((heap, object)) = self.heap.and_then(|heap| Some((heap, heap.object(address)?))) else {
+            return Ok(());
+        };
         if object.span.no_scan || self.visited.has_object(&object) {
-            return;
+            return Ok(());
         }
         let head = heap.type_word(object.span);
         let words = ((object.span.elem_size - head) / 8).min(u32::MAX.into()) as u32;
         let address = object.base.saturating_add(head);
         let item = Item { address, plan: UNTYPED, first: 0, count: words, doubt: true, place };
         if self.pairs.is_none() {
-            self.untyped.push(item);
-            return;
+            self.untyped.push_back(item);
+            return Ok(());
         }
         if !object.is_allocated(&*self.session.memory) || !self.visited.claim_untyped(&object) {
-            return;
+            return Ok(());
         }
-        if let Some(found) = self.hidden.remove(&object.base) {
-            return self.take_hidden(found, place);
+        if let Some(found) = self.map_in(Some(object))? {
+            self.take_map(object.base, found, place);
+            return Ok(());
         }
         // The runtime may have noted the type of a large object.
         let noted = heap.noted_type(&*self.session.memory, &object);
@@ -449,18 +483,18 @@ impl<'s> Traversal<'_, 's> {
                 return self.take(&child, place);
             }
         }
-        self.waiting.push_back(item);
+        self.untyped.push_back(item);
+        Ok(())
     }
 
-    /// A map of the heap whose type memory told was come to.
-    fn take_hidden(&mut self, found: Identified, place: Place) {
+    /// Notes a map whose type memory told.
+    fn take_map(&mut self, address: u64, found: Arc<Identified>, place: Place) {
         if !found.or.is_empty() {
-            self.doubtful.push((found, place));
+            self.doubtful.push((address, found, place));
             return;
         }
-        let plan = self.found.plans.header(found.map.ty);
-        if self.found.plans.make(plan) && self.visited.claim(self.heap, found.map.address, Tag::value(plan), 0) {
-            let address = found.map.address;
+        let plan = self.found.plans.header(found.ty);
+        if self.found.plans.make(plan) && self.visited.claim(self.heap, address, Tag::value(plan), 0) {
             self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
         }
     }
@@ -472,41 +506,45 @@ impl<'s> Traversal<'_, 's> {
     }
 
     /// Adds the maps that no type led to.
-    fn search_heap(&mut self, identifier: &Identifier<'s>) -> Result<()> {
-        let heap = identifier.heap();
-        let visited = &self.visited;
-        let spans: Vec<&crate::heap::Span> = identifier.header_spans().collect();
-        let found = in_pieces(&spans, self.alone, self.watch, &|_, spans, watch| {
-            let mut found: Vec<(u64, Identified)> = Vec::new();
-            for header in spans.iter().flat_map(|span| identifier.headers(span)) {
-                watch.tick(0, 0)?;
-                let known = heap.object(header).is_some_and(|object| visited.has_typed(&object));
-                if !known {
-                    found.extend(identifier.identify(header, watch)?.map(|found| (header, found)));
-                }
-            }
-            Ok(found)
-        })?;
-        self.hidden = found.into_iter().flatten().collect();
+    fn search_heap(&mut self, heap: &Heap) -> Result<()> {
         self.pairs = Some(Pairs::of(self.session)?);
         self.guesses = MIN_GUESSES.max(GUESSES * self.visited.objects());
         for item in std::mem::take(&mut self.untyped) {
-            self.take_untyped(item.address, item.place);
+            self.take_untyped(item.address, item.place)?;
         }
-        self.run(0)?;
+        self.run()?;
         for (name, range) in roots::ranges(self.session, heap) {
             self.mark(name, range)?;
         }
         self.add_doubtful()?;
         self.how = Found::Candidate;
-        let mut rest: Vec<Identified> = std::mem::take(&mut self.hidden).into_values().collect();
-        rest.sort_by_key(|found| found.map.address);
-        for found in rest {
-            let place = self.root(format!("heap object {:#x}", found.map.address));
-            self.take_hidden(found, place);
+        for (address, found) in self.unvisited()? {
+            let place = self.root(format!("heap object {address:#x}"));
+            self.take_map(address, found, place);
         }
-        self.run(0)?;
+        self.run()?;
         self.add_doubtful()
+    }
+
+    /// The maps that nothing led to.
+    fn unvisited(&self) -> Result<Vec<(u64, Arc<Identified>)>> {
+        let Some(headers) = self.headers else { return Ok(Vec::new()) };
+        let spans = headers.spans();
+        let memory = &*self.session.memory;
+        let progress = Progress { before: self.done, total: self.done + spans.len() as u64 };
+        let pieces = in_pieces(&spans, self.alone, progress, self.watch, &|_, spans, watch| {
+            let mut found: Vec<(u64, Arc<Identified>)> = Vec::new();
+            for span in spans {
+                for object in span.allocated(memory) {
+                    if !self.visited.has_object(&object) {
+                        watch.tick(0, 0)?;
+                        found.extend(headers.of(&object, watch)?.map(|map| (object.base, map)));
+                    }
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(pieces.into_iter().flatten().collect())
     }
 
     /// Visits what the words of a range of memory lead to.
@@ -518,34 +556,34 @@ impl<'s> Traversal<'_, 's> {
             // One word more, for an interface across the edge.
             let count = (range.end - at).div_ceil(8).min(WORDS);
             let (plan, count) = (UNTYPED, count as u32);
-            self.waiting.push_back(Item { address: at, plan, first: 0, count, doubt: true, place });
+            self.untyped.push_back(Item { address: at, plan, first: 0, count, doubt: true, place });
             at += 8 * u64::from(count);
         }
-        self.run(0)
+        self.run()
     }
 
     /// Adds the maps that fit several types, unless their type has become known since.
     fn add_doubtful(&mut self) -> Result<()> {
         let doubtful = std::mem::take(&mut self.doubtful);
-        let mut known: FxHashSet<u64> = doubtful.iter().map(|(found, _)| found.map.address).collect();
+        let mut known: FxHashSet<u64> = doubtful.iter().map(|&(address, ..)| address).collect();
         let noted: FxHashSet<u64> =
             self.found.maps.iter().map(|map| map.address).filter(|at| known.contains(at)).collect();
         known.retain(|address| !noted.contains(address));
-        for (found, place) in doubtful {
-            if !known.contains(&found.map.address) {
+        for (address, found, place) in doubtful {
+            if !known.contains(&address) {
                 continue;
             }
-            let plan = self.found.plans.header(found.map.ty);
+            let plan = self.found.plans.header(found.ty);
             let parts = match self.found.plans.make(plan) {
                 true => self.found.plans.get(plan).and_then(|plan| plan.map.as_ref()?.parts.clone()),
                 false => None,
             };
             let Some(parts) = parts else { continue };
             let (memory, types) = (&*self.session.memory, &self.session.types);
-            let Ok(map) = crate::map::GoMap::open_as(memory, types, &parts, found.map.address) else { continue };
+            let Ok(map) = crate::map::GoMap::open_as(memory, types, &parts, address) else { continue };
             let counts = visit::Counts::of(&map, self.watch)?;
-            self.note_map(found.map.address, plan, place, &counts);
-            self.found.or.insert(found.map.address, found.or.into());
+            self.note_map(address, plan, place, &counts);
+            self.found.or.insert(address, found);
         }
         Ok(())
     }

@@ -7,8 +7,9 @@ use super::steps::{Place, INDEXED};
 use super::visited::{Tag, Visited};
 use crate::binary::rtype;
 use crate::error::Watch;
+use crate::heap::headers::Headers;
 use crate::heap::identify::Identifier;
-use crate::heap::Heap;
+use crate::heap::{Heap, Object};
 use crate::map::sync::Header as SyncHeader;
 use crate::map::{Entry, GoMap, Header};
 use crate::memory::Memory;
@@ -105,6 +106,7 @@ pub struct Batch {
 }
 
 /// What visits read.
+#[derive(Clone, Copy)]
 pub struct World<'w> {
     pub memory: &'w dyn Memory,
     pub types: &'w ProgramTypes,
@@ -113,6 +115,8 @@ pub struct World<'w> {
     pub visited: &'w Visited,
     pub pairs: Option<&'w Pairs>,
     pub identifier: Option<&'w Identifier<'w>>,
+    pub headers: Option<&'w Headers<'w, 'w>>,
+    pub watch: &'w dyn Watch,
 }
 
 /// The item, and the element or entry of it, that ways start from.
@@ -127,14 +131,14 @@ struct From {
 
 impl World<'_> {
     /// Visits one item, number `index` of its block.
-    pub fn visit(&self, index: u32, item: &Item, watch: &dyn Watch, batch: &mut Batch) -> Result<()> {
+    pub fn visit(&self, index: u32, item: &Item, batch: &mut Batch) -> Result<()> {
         if item.plan == UNTYPED {
             self.words(index, item, batch);
             return Ok(());
         }
         let Some(plan) = self.plans.get(item.plan) else { return Ok(()) };
         if plan.map.is_some() {
-            return self.map(index, item, watch, batch);
+            return self.map(index, item, batch);
         }
         let size = plan.ty.size as usize;
         let (elements, flag) = match item.count {
@@ -153,7 +157,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn map(&self, index: u32, item: &Item, watch: &dyn Watch, batch: &mut Batch) -> Result<()> {
+    fn map(&self, index: u32, item: &Item, batch: &mut Batch) -> Result<()> {
         let Some((plan, map_plan)) = self.plans.get(item.plan).and_then(|plan| Some((plan, plan.map.as_ref()?))) else {
             return Ok(());
         };
@@ -163,10 +167,10 @@ impl World<'_> {
         };
         // Garbage that is no sound map is not one; a variable that was overwritten is told by `check`.
         let Ok(map) = opened else { return Ok(()) };
-        if item.doubt && !self.is_proven(&map, watch)? {
+        if item.doubt && !self.is_proven(&map)? {
             return Ok(());
         }
-        let counts = Counts::of(&map, watch)?;
+        let counts = Counts::of(&map, self.watch)?;
         batch.maps.push((index, counts));
         if let Header::Sync(SyncHeader::ReadDirty(maps)) = &map.header {
             for inner in maps.inner_maps(self.memory, self.types) {
@@ -184,14 +188,14 @@ impl World<'_> {
             batch.large.push(index);
             return Ok(());
         }
-        map.each(watch, &mut |entry| {
+        map.each(self.watch, &mut |entry| {
             self.entry(index, item, entry, batch);
             Ok(true)
         })
     }
 
     /// Whether a map that only words led to is one.
-    fn is_proven(&self, map: &GoMap<'_>, watch: &dyn Watch) -> Result<bool> {
+    fn is_proven(&self, map: &GoMap<'_>) -> Result<bool> {
         let (Some(heap), Some(identifier)) = (self.heap, self.identifier) else { return Ok(false) };
         let target = MapRef { address: map.address, ty: map.ty.id };
         match map.count() {
@@ -199,7 +203,7 @@ impl World<'_> {
                 Ok(heap.object(map.address).is_some_and(|object| object.is_allocated(self.memory)))
             }
             0 => Ok(identifier.can_be_empty(target)),
-            _ => identifier.proves(target, watch),
+            _ => identifier.proves(target, self.watch),
         }
     }
 
@@ -245,14 +249,13 @@ impl World<'_> {
 
     /// Adds a child that may be new.
     fn push(&self, child: Child, batch: &mut Batch) {
+        let object = || self.heap.and_then(|heap| heap.object(child.address));
         let (tag, plan) = match child.target {
             Target::Value(plan) => (Tag::value(plan), plan),
             Target::Array(plan, _) if child.claims => (Tag::array(plan), plan),
             Target::Untyped => {
-                let object = self.heap.and_then(|heap| heap.object(child.address));
-                let new = object.is_some_and(|object| !object.span.no_scan && !self.visited.has_object(&object));
-                if new {
-                    batch.children.push(child);
+                if let Some(object) = object().filter(|object| !object.span.no_scan) {
+                    self.untyped(&object, child, batch);
                 }
                 return;
             }
@@ -260,7 +263,26 @@ impl World<'_> {
         };
         let size = self.plans.get(plan).map_or(0, |plan| plan.ty.size);
         if !self.visited.has(self.heap, child.address, tag, size) {
+            if let Some(object) = object().filter(|_| child.doubt) {
+                self.ask(&object);
+            }
             batch.children.push(child);
+        }
+    }
+
+    /// Adds an object that may be new, of which nothing is known.
+    fn untyped(&self, object: &Object<'_>, child: Child, batch: &mut Batch) {
+        if !self.visited.has_object(object) {
+            self.ask(object);
+            batch.children.push(child);
+        }
+    }
+
+    /// Finds out whether an object is a map while many threads are at it. When the user interrupts that, the next
+    /// look at the watch tells.
+    fn ask(&self, object: &Object<'_>) {
+        if let (Some(headers), Some(_)) = (self.headers, self.pairs) {
+            let _ = headers.of(object, self.watch);
         }
     }
 
@@ -304,9 +326,7 @@ impl World<'_> {
                 self.pair(heap, child(at, Target::Dynamic { descriptor, data: word }), word, batch);
             }
             if let Some(object) = heap.object(word).filter(|object| !object.span.no_scan) {
-                if !self.visited.has_object(&object) {
-                    batch.children.push(child(word, Target::Untyped));
-                }
+                self.untyped(&object, child(word, Target::Untyped), batch);
                 continue;
             }
             descriptor = pairs.descriptor(word);
@@ -328,6 +348,7 @@ impl World<'_> {
         let room = object.span.elem_size;
         let fits = direct || (size <= room && (size.saturating_mul(3) >= room.saturating_mul(2) || room <= 16));
         if fits && object.is_allocated(self.memory) {
+            self.ask(&object);
             batch.children.push(child);
         }
     }

@@ -136,9 +136,4 @@ impl Visited {
     pub fn objects(&self) -> u64 {
         self.tags.len() as u64
     }
-
-    /// Whether an object was visited as something of a known type.
-    pub fn has_typed(&self, object: &Object<'_>) -> bool {
-        self.tag(object.number() as usize) > Tag::UNTYPED.0
-    }
 }
