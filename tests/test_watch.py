@@ -261,6 +261,7 @@ def test_gdb_with_the_kernel_s_probes_and_a_program_of_its_own(tmp_path):
 
 
 #: (words of the watch, fields of the sample's World, the keys that match)
+BEHIND_POINTERS = ["--key", "key.A==\"12\""]
 PATTERNS = [
     (["--type", "map[int64]", "--key", f"key>={5 << 40}"], ["Int64", "BigElem"], lambda key: key >= 5 << 40),
     (["--type", "map[int32]", "--key", "key>=-7 && key<-2"], ["Int32"], lambda key: -7 <= key < -2),
@@ -269,7 +270,7 @@ PATTERNS = [
     (["--key", "name 1*"], ["String", "Named", "Fat"], lambda key: key.startswith("name 1")),
     (["--key", "key==\"fat 7\""], ["Fat"], lambda key: key == "fat 7"),
     (["--key", "key==\"kkkkkkkkk\""], ["String"], lambda key: key == "kkkkkkkkk"),
-    (["--key", "key.A==\"12\""], ["Mixed"], lambda key: key["A"] == "12"),
+    (BEHIND_POINTERS, ["Mixed"], lambda key: key["A"] == "12"),
 ]
 
 
@@ -287,8 +288,10 @@ def test_the_kernel_picks_by_type_and_key(version, tmp_path):
         [counts] = [d["counts"] for d in documents(text) if "counts" in d]
         own = sum(c["n"] for c in counts if c["map"].rpartition(".")[2] in fields and c["key"] is not None and matches(c["key"]))
         hits, summary = events(out)
-        # Keys are checked in the program's memory, which is gone for the last ones.
-        assert 0 < len(hits) <= own and summary["dropped"] == 0, words
+        if words == BEHIND_POINTERS:  # memory that is gone for the last hits: nobody can say then
+            assert 0 < len(hits) <= own <= len(hits) + summary["dropped"], words
+        else:
+            assert 0 < len(hits) == own, words
         assert all(matches(e["key"]) for e in hits)
         said = (tmp_path / "said").read_text()
         assert "picked by map type" in said and "length, beginning or number of the key" in said

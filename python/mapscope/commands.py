@@ -255,7 +255,7 @@ def output(front, args):
 
 
 def _value_options(parser):
-    parser.add_argument("--depth", type=_count, metavar="N", help="follow N pointers, one below the other (default: set gomap depth)")
+    parser.add_argument("--depth", type=_count, metavar="N", help="follow N pointers, one below the other (default: set gomap depth; watch: 1)")
     parser.add_argument("--follow-limit", type=_count, metavar="N",
                         help="at most N values behind the pointers of each key and elem, where 1024 bytes of text or numbers "
                              "are one value too; 0 is all (default: set gomap follow-limit)")
@@ -611,6 +611,9 @@ def _run_watch(front, args):
         type_name=None if args.map is not None else unquote(args.type), func=unquote(args.func), misses=args.misses,
         limit=1 if args.stop else args.limit, max_overhead=args.max_overhead, snapshot=args.snapshot,
         paced=not args.output)
+    if args.depth is None:
+        # The program may be waiting: what a key points at is enough to know it by.
+        args.depth = min(1, front.settings["depth"])
     front.watch(args, what, show_options(front, args), output(front, args))
 
 

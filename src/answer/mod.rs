@@ -73,6 +73,28 @@ struct Values<'a> {
     show: Show,
 }
 
+/// Appends a value in the form asked for.
+fn write_value(
+    plan: &Plan,
+    context: &Context<'_>,
+    show: &Show,
+    bytes: &Result<&[u8], MemoryError>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    match (bytes, show.json) {
+        (Ok(bytes), true) => plan.write(context, bytes, &mut Json::new(out)),
+        (Ok(bytes), false) => plan.write(context, bytes, &mut GoSyntax::new(out, show.colour)),
+        (Err(error), true) => {
+            out.extend_from_slice(json!({ "$unreadable": error.to_string() }).to_string().as_bytes());
+            Ok(())
+        }
+        (Err(error), false) => {
+            out.extend_from_slice(format!("<{error}>").as_bytes());
+            Ok(())
+        }
+    }
+}
+
 impl<'a> Values<'a> {
     fn of(map: &GoMap<'a>, show: &Show, watch: &'a dyn Watch) -> Result<Values<'a>> {
         let context = Context::new(map.memory, map.types, show.values.clone(), watch);
@@ -82,18 +104,7 @@ impl<'a> Values<'a> {
 
     /// Appends a key or elem in the form asked for.
     fn write(&self, plan: &Plan, bytes: &Result<&[u8], MemoryError>, out: &mut Vec<u8>) -> Result<()> {
-        match (bytes, self.show.json) {
-            (Ok(bytes), true) => plan.write(&self.context, bytes, &mut Json::new(out)),
-            (Ok(bytes), false) => plan.write(&self.context, bytes, &mut GoSyntax::new(out, self.show.colour)),
-            (Err(error), true) => {
-                out.extend_from_slice(json!({ "$unreadable": error.to_string() }).to_string().as_bytes());
-                Ok(())
-            }
-            (Err(error), false) => {
-                out.extend_from_slice(format!("<{error}>").as_bytes());
-                Ok(())
-            }
-        }
+        write_value(plan, &self.context, &self.show, bytes, out)
     }
 
     /// A key in the form asked for.

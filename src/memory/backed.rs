@@ -61,4 +61,8 @@ impl<M: Memory> Memory for BackedMemory<M> {
     fn forget(&self) {
         self.memory.forget();
     }
+
+    fn expect(&self, addresses: &[u64]) {
+        self.memory.expect(addresses);
+    }
 }

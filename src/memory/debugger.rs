@@ -1,18 +1,21 @@
 //! Memory through the debugger (a remote target), in cached blocks so that few packets are sent.
 
 use super::{Memory, MemoryError, Place, Region};
-use std::collections::{HashMap, VecDeque};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 /// Reads `buf.len()` bytes at an address; `false` when the target refuses.
 pub type Reader = Box<dyn Fn(u64, &mut [u8]) -> bool + Send + Sync>;
 
 /// Bytes per cached block: one page, as remote stubs and the kernel fail by page.
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// Blocks asked for at once when reads run forward.
 const AHEAD: u64 = 16;
 /// Blocks kept (16 MiB).
 const KEPT: usize = 4096;
+/// Blocks expected at once at most.
+const EXPECTED: usize = 16;
 
 /// A block cache over any reader.
 pub struct BlockCache {
@@ -23,7 +26,7 @@ pub struct BlockCache {
 
 #[derive(Default)]
 struct Blocks {
-    held: HashMap<u64, Option<Arc<[u8]>>>,
+    held: FxHashMap<u64, Option<Arc<[u8]>>>,
     order: VecDeque<u64>,
     running: bool,
 }
@@ -62,6 +65,22 @@ impl BlockCache {
             done += piece;
         }
         Ok(())
+    }
+
+    /// Keeps the blocks of these addresses, read by one call of `gather`, which gives as many of the first ones as it can.
+    pub fn expect(&self, addresses: &[u64], gather: impl Fn(&[u64], &mut [u8]) -> usize) {
+        let mut starts: Vec<u64> = Vec::with_capacity(addresses.len());
+        for start in addresses.iter().map(|address| address / BLOCK * BLOCK).take(EXPECTED) {
+            if !starts.contains(&start) {
+                starts.push(start);
+            }
+        }
+        let mut bytes = vec![0; starts.len() * BLOCK as usize];
+        let came = gather(&starts, &mut bytes);
+        let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (start, piece) in starts.iter().zip(bytes.chunks_exact(BLOCK as usize)).take(came) {
+            blocks.keep(start / BLOCK, Some(piece.into()));
+        }
     }
 
     /// Drops every block. A target that runs in between is looked at here and there, so nothing is read ahead any more.

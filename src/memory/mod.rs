@@ -97,6 +97,10 @@ pub trait Memory: Send + Sync {
 
     /// Forgets what was kept of the target's memory, because the target has run.
     fn forget(&self) {}
+
+    /// Fetches what lies around these addresses together, where that is cheaper than one by one. A hint: one that
+    /// cannot be read may hide those after it.
+    fn expect(&self, _addresses: &[u64]) {}
 }
 
 /// Reads above this size are made piece by piece, so that a corrupt length fails before it allocates.

@@ -1,6 +1,6 @@
 //! A live process on this machine, read by `process_vm_readv` in big blocks.
 
-use super::debugger::BlockCache;
+use super::debugger::{BlockCache, BLOCK};
 use super::{Memory, MemoryError, Place, Region, Thread};
 use crate::{Error, Result};
 use std::collections::HashSet;
@@ -97,6 +97,20 @@ impl Memory for ProcessMemory {
     fn forget(&self) {
         self.cache.forget();
     }
+
+    fn expect(&self, addresses: &[u64]) {
+        self.cache.expect(addresses, |starts, buf| gather(self.pid, starts, buf));
+    }
+}
+
+/// Reads the blocks at `starts` into `buf`, one behind the other, by one call; returns how many came before one that could not.
+fn gather(pid: i32, starts: &[u64], buf: &mut [u8]) -> usize {
+    let local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let block = |start: &u64| libc::iovec { iov_base: *start as *mut libc::c_void, iov_len: BLOCK as usize };
+    let remote: Vec<libc::iovec> = starts.iter().take(buf.len() / BLOCK as usize).map(block).collect();
+    // SAFETY: `local` describes our own buffer for the length of the call; the kernel checks `remote`.
+    let read = unsafe { libc::process_vm_readv(pid, &local, 1, remote.as_ptr(), remote.len() as libc::c_ulong, 0) };
+    usize::try_from(read).unwrap_or(0) / BLOCK as usize
 }
 
 /// Reads all of `buf` from the process; `false` when any byte is missing.

@@ -5,6 +5,7 @@ use super::scan::{self, Scanner, Wrong};
 use crate::memory::{Memory, MemoryError, Place, Region};
 use crate::types::{normal_spelling, Field, GoType, Kind, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 /// Keys beyond this size are refused.
@@ -41,12 +42,18 @@ impl Arena {
 pub struct Overlay<'a> {
     arena: &'a Arena,
     target: &'a dyn Memory,
+    missed: AtomicBool,
 }
 
 impl<'a> Overlay<'a> {
     /// Serves the arena's addresses from `arena` and all others from `target`.
     pub fn new(arena: &'a Arena, target: &'a dyn Memory) -> Overlay<'a> {
-        Overlay { arena, target }
+        Overlay { arena, target, missed: AtomicBool::new(false) }
+    }
+
+    /// Whether something of the target was asked for that could not be read.
+    pub fn missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed)
     }
 
     /// The arena's bytes when `address` is one of its own (none when they are not all there).
@@ -65,7 +72,7 @@ impl Memory for Overlay<'_> {
                 Ok(())
             }
             Some(None) => Err(MemoryError { address, place: self.place() }),
-            None => self.target.read(address, buf),
+            None => self.target.read(address, buf).inspect_err(|_| self.missed.store(true, Ordering::Relaxed)),
         }
     }
 

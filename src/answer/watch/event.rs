@@ -2,15 +2,16 @@
 
 use crate::answer::get::hash_notes;
 use crate::answer::why::inquire;
-use crate::answer::{place_json, Show, Values};
+use crate::answer::{place_json, write_value, Show};
 use crate::error::Quiet;
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{Hasher, Lookup};
-use crate::map::{GoMap, Header};
+use crate::map::sync::ANY_TYPE;
+use crate::map::{GoMap, Header, Parts};
 use crate::probe::{Hit, Key, Operation, ProbePlan};
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, TypeId, TypeSource};
-use crate::value::{Arena, Filter, Overlay};
+use crate::value::{Arena, Context, Filter, Overlay, Plan};
 use crate::Result;
 use byteorder::{ByteOrder, LittleEndian as LE};
 use rustc_hash::FxHashMap;
@@ -97,6 +98,43 @@ impl Wanted {
     }
 }
 
+/// What a hit turned out to be.
+#[derive(Debug)]
+pub enum Told {
+    /// What was asked for.
+    Event(Box<Event>),
+    /// Something else, or a step on the way of another operation.
+    Unwanted,
+    /// Nobody can say any more whether it was asked for: the program has ended.
+    Lost,
+}
+
+/// A map type whose operations are watched.
+struct Watched {
+    name: Arc<str>,
+    /// `None` for `sync.Map`.
+    parts: Option<Parts>,
+    key_size: u64,
+    key: Arc<Plan>,
+    /// The pattern for keys, when it makes sense for these.
+    filter: Option<Filter>,
+}
+
+/// Shows keys of one type.
+struct KeyText<'a> {
+    context: Context<'a>,
+    plan: &'a Plan,
+    show: &'a Show,
+}
+
+impl KeyText<'_> {
+    fn of(&self, key: &[u8]) -> Result<String> {
+        let mut text = Vec::new();
+        write_value(self.plan, &self.context, self.show, &Ok(key), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
 /// Turns hits into events; remembers what does not change.
 pub struct Teller {
     pub plan: ProbePlan,
@@ -108,7 +146,7 @@ pub struct Teller {
     types: FxHashMap<u64, Option<TypeId>>,
     sync_map: Option<TypeId>,
     hashers: FxHashMap<TypeId, Arc<Hasher>>,
-    filters: FxHashMap<TypeId, Option<Arc<Filter>>>,
+    watched: FxHashMap<TypeId, Option<Arc<Watched>>>,
     callers: FxHashMap<u64, Arc<Caller>>,
     names: FxHashMap<u64, Arc<str>>,
     unnamed: FxHashMap<u64, ()>,
@@ -126,7 +164,7 @@ impl Teller {
             types: FxHashMap::default(),
             sync_map: session.types.by_name("sync.Map").ok().flatten(),
             hashers: FxHashMap::default(),
-            filters: FxHashMap::default(),
+            watched: FxHashMap::default(),
             callers: FxHashMap::default(),
             names: FxHashMap::default(),
             unnamed: FxHashMap::default(),
@@ -139,30 +177,38 @@ impl Teller {
         self.names.insert(address, name.into());
     }
 
-    /// The event of a hit; `None` when it is not wanted, or only serves another operation.
-    pub fn tell(&mut self, session: &Session, hit: &Hit, wanted: &Wanted) -> Result<Option<Event>> {
+    /// What a hit was, and its event when it is wanted.
+    pub fn tell(&mut self, session: &Session, hit: &Hit, wanted: &Wanted) -> Result<Told> {
         // What costs least decides first.
         if wanted.map.is_some_and(|map| map != hit.map)
             || wanted.goroutine.is_some_and(|goroutine| goroutine != hit.goroutine)
             || self.plan.is_hidden(hit.callers[0])
         {
-            return Ok(None);
+            return Ok(Told::Unwanted);
         }
-        let Some(point) = self.plan.points.get(hit.point) else { return Ok(None) };
+        let Some(point) = self.plan.points.get(hit.point) else { return Ok(Told::Unwanted) };
         let asked = self.plan.asked(point, &hit.callers);
         let (operation, function, return_address) = (asked.operation, asked.function.to_string(), asked.caller);
         let ty = self.map_type(session, hit.map_type);
-        let type_name = match ty.map(|ty| session.types.load(ty)) {
-            Some(Ok(ty)) => ty.name.clone(),
-            _ => "?".into(),
-        };
+        let watched = ty.and_then(|ty| self.watched(session, ty, wanted));
+        let type_name = watched.as_ref().map_or_else(|| "?".into(), |watched| watched.name.clone());
         if !wanted.is_type(&type_name) {
-            return Ok(None);
+            return Ok(Told::Unwanted);
         }
         let caller = self.caller(session, return_address);
         if wanted.function.as_ref().is_some_and(|function| !function.is_match(&caller.function)) {
-            return Ok(None);
+            return Ok(Told::Unwanted);
         }
+        let mut arena = Arena::default();
+        let key_bytes = |watched: &Watched| key_bytes(session, watched.key_size, &hit.key, &mut arena);
+        let bytes = watched.as_deref().and_then(key_bytes);
+        let key = watched.zip(bytes);
+        let overlay = Overlay::new(&arena, &*session.memory);
+        // The record of a hit outlives the program; its map does not.
+        let lost = |unknown: bool| match unknown && hit.map != 0 && !session.memory.readable(hit.map, 1) {
+            true => Ok(Told::Lost),
+            false => Ok(Told::Unwanted),
+        };
         let mut event = Event {
             operation: caller.method.unwrap_or(operation),
             function,
@@ -175,54 +221,59 @@ impl Teller {
             near: None,
             map: ty.map(|ty| MapRef { address: hit.map, ty }),
         };
-        let map = event.map.and_then(|map| session.open(map).ok());
-        let key = map.as_ref().and_then(|map| self.key_bytes(session, map, &hit.key));
-        let (map, (bytes, arena)) = match (map, key) {
-            (Some(map), Some(key)) => (map, key),
-            _ if wanted.key.is_some() || wanted.misses => return Ok(None),
-            (map, _) => {
-                event.name = self.name_of(session, hit.map);
-                event.state =
-                    map.filter(|_| self.snapshot && matches!(hit.key, Key::None)).map(|map| state(&map, None));
-                return Ok(Some(event));
+        let Some((watched, bytes)) = key else {
+            if wanted.key.is_some() || wanted.misses {
+                return lost(hit.key != Key::None);
             }
+            if self.snapshot && hit.key == Key::None {
+                event.state = event.map.and_then(|map| session.open(map).ok()).map(|map| state(&map, None));
+            }
+            event.name = self.name_of(session, hit.map);
+            return Ok(Told::Event(Box::new(event)));
         };
-        let overlay = Overlay::new(&arena, &*session.memory);
-        let map = GoMap { memory: &overlay, ..map };
-        let values = Values::of(&map, &self.show, &Quiet)?;
-        if let Some(pattern) = &wanted.key {
-            match self.filter(session, &map, pattern) {
-                Some(filter) if filter.matches(&values.context, &bytes, &[])? => {}
-                _ => return Ok(None),
+        let context = Context::new(&overlay, &session.types, self.show.values.clone(), &Quiet);
+        if wanted.key.is_some() {
+            match &watched.filter {
+                Some(filter) if !filter.matches(&context, &bytes, &[])? => return lost(overlay.missed()),
+                Some(_) => {}
+                None => return Ok(Told::Unwanted),
             }
         }
         let keys = Keys::new(&overlay, &session.types);
+        let show = self.show.clone();
+        let key_text = KeyText { context, plan: &watched.key, show: &show };
+        let text = key_text.of(&bytes)?;
         // What a write finds can only be told while the target stands still.
         let fresh = || now_ns().saturating_sub(hit.ns) < STALE_NS;
         let telling = self.stopped || (event.operation.family() == "access" && fresh());
-        let hasher = self.hasher(session, &map);
-        let lookup = match telling {
-            true => map.look_up(&hasher, &keys, &bytes, &Quiet).ok(),
-            false => None,
-        };
-        event.found = lookup.as_ref().map(|lookup| lookup.found.is_some());
-        if wanted.misses && event.found != Some(false) {
-            return Ok(None);
-        }
-        let key = values.key_text(&bytes)?;
-        if event.found == Some(false) && event.operation.family() == "access" {
-            event.near = self.near(&map, &keys, &hasher, &bytes, &key, &values);
-        }
-        event.key = Some(key);
-        event.state = self.snapshot.then(|| {
-            let mut state = state(&map, lookup.as_ref());
-            if let Some(lookup) = &lookup {
-                state["notes"] = hash_notes(&hasher, lookup).into();
-            }
-            state
+        let map = event.map.filter(|_| telling || self.snapshot).and_then(|map| match &watched.parts {
+            Some(parts) => GoMap::open_as(&overlay, &session.types, parts, map.address).ok(),
+            None => GoMap::open(&overlay, &session.types, map.ty, map.address).ok(),
         });
+        if let Some(map) = map {
+            let hasher = self.hasher(session, &map);
+            let lookup = match telling {
+                true => map.look_up(&hasher, &keys, &bytes, &Quiet).ok(),
+                false => None,
+            };
+            event.found = lookup.as_ref().map(|lookup| lookup.found.is_some());
+            if event.found == Some(false) && event.operation.family() == "access" {
+                event.near = self.near(&map, &keys, &hasher, &bytes, &text, &key_text);
+            }
+            event.state = self.snapshot.then(|| {
+                let mut state = state(&map, lookup.as_ref());
+                if let Some(lookup) = &lookup {
+                    state["notes"] = hash_notes(&hasher, lookup).into();
+                }
+                state
+            });
+        }
+        if wanted.misses && event.found != Some(false) {
+            return lost(event.found.is_none() && event.operation.family() == "access");
+        }
+        event.key = Some(text);
         event.name = self.name_of(session, hit.map);
-        Ok(Some(event))
+        Ok(Told::Event(Box::new(event)))
     }
 
     fn map_type(&mut self, session: &Session, descriptor: u64) -> Option<TypeId> {
@@ -245,14 +296,35 @@ impl Teller {
         hasher
     }
 
-    fn filter(&mut self, session: &Session, map: &GoMap<'_>, pattern: &str) -> Option<Arc<Filter>> {
-        if let Some(known) = self.filters.get(&map.ty.id) {
+    /// What is known of a map type; `None` for what is no map, or a map of something unknown.
+    fn watched(&mut self, session: &Session, ty: TypeId, wanted: &Wanted) -> Option<Arc<Watched>> {
+        if let Some(known) = self.watched.get(&ty) {
             return known.clone();
         }
-        // A comparison that makes no sense for this key type matches none of its keys.
-        let compiled = Filter::compile(&session.types, map.key.id, map.elem.id, pattern).ok().map(Arc::new);
-        self.filters.insert(map.ty.id, compiled.clone());
-        compiled
+        let watched = self.look_at(session, ty, wanted).map(Arc::new);
+        bound(&mut self.watched);
+        self.watched.insert(ty, watched.clone());
+        watched
+    }
+
+    fn look_at(&self, session: &Session, ty: TypeId, wanted: &Wanted) -> Option<Watched> {
+        let types = &session.types;
+        let loaded = types.load(ty).ok()?;
+        let parts = Parts::of(types, &loaded).ok().filter(|_| !loaded.is_sync_map());
+        let (key, elem) = match &parts {
+            Some(parts) => (parts.key.id, parts.elem.id),
+            None if loaded.is_sync_map() => (ANY_TYPE, ANY_TYPE),
+            None => return None,
+        };
+        let compile = |pattern: &String| Filter::compile(types, key, elem, pattern).ok();
+        Some(Watched {
+            name: loaded.name.clone(),
+            parts,
+            key_size: types.load(key).ok()?.size,
+            key: Plan::compile(types, key).ok()?,
+            // A comparison that makes no sense for this key type matches none of its keys.
+            filter: wanted.key.as_ref().and_then(compile),
+        })
     }
 
     fn caller(&mut self, session: &Session, return_address: u64) -> Arc<Caller> {
@@ -289,7 +361,7 @@ impl Teller {
         hasher: &Hasher,
         bytes: &[u8],
         key: &str,
-        values: &Values<'_>,
+        key_text: &KeyText<'_>,
     ) -> Option<NearKey> {
         if map.count() > NEAR_ENTRIES || map.count() == 0 {
             return None;
@@ -300,49 +372,47 @@ impl Teller {
         }
         let near = inquire(map, keys, hasher, bytes, None, &Quiet).ok().and_then(|inquiry| {
             let nearest = inquiry.near.into_iter().next()?;
-            let key = values.key_text(&nearest.key).ok()?;
+            let key = key_text.of(&nearest.key).ok()?;
             Some(NearKey { key, relation: nearest.relation.name(), detail: nearest.detail })
         });
         bound(&mut self.near);
         self.near.insert(of, near.clone());
         near
     }
+}
 
-    /// The key as it lies in memory, and what of it was caught at the hit.
-    fn key_bytes(&self, session: &Session, map: &GoMap<'_>, key: &Key) -> Option<(Vec<u8>, Arena)> {
-        let size = map.key.size;
-        let memory = &*session.memory;
-        let mut arena = Arena::default();
-        let pair = |first: u64, second: u64| [first.to_le_bytes(), second.to_le_bytes()].concat();
-        let bytes = match key {
-            Key::None => return None,
-            Key::Value(bytes) => bytes.get(..size as usize)?.to_vec(),
-            Key::Pointer { bytes, .. } if bytes.len() as u64 >= size => bytes.get(..size as usize)?.to_vec(),
-            Key::Pointer { address, .. } => memory.bytes(*address, size.min(KEY_BYTES) as usize).ok()?.into_owned(),
-            Key::String { len, bytes, .. } if bytes.len() as u64 == *len => pair(arena.push(bytes), *len),
-            Key::String { address, len, .. } => pair(*address, *len),
-            Key::Interface { type_word, data, value, behind } => {
-                let data = self.caught(session, *type_word, value, behind, &mut arena).unwrap_or(*data);
-                pair(*type_word, data)
-            }
-        };
-        (bytes.len() as u64 == size).then_some((bytes, arena))
-    }
+/// The key as it lies in memory, `size` bytes; what of it was caught at the hit goes into `arena`.
+fn key_bytes(session: &Session, size: u64, key: &Key, arena: &mut Arena) -> Option<Vec<u8>> {
+    let memory = &*session.memory;
+    let pair = |first: u64, second: u64| [first.to_le_bytes(), second.to_le_bytes()].concat();
+    let bytes = match key {
+        Key::None => return None,
+        Key::Value(bytes) => bytes.get(..size as usize)?.to_vec(),
+        Key::Pointer { bytes, .. } if bytes.len() as u64 >= size => bytes.get(..size as usize)?.to_vec(),
+        Key::Pointer { address, .. } => memory.bytes(*address, size.min(KEY_BYTES) as usize).ok()?.into_owned(),
+        Key::String { len, bytes, .. } if bytes.len() as u64 == *len => pair(arena.push(bytes), *len),
+        Key::String { address, len, .. } => pair(*address, *len),
+        Key::Interface { type_word, data, value, behind } => {
+            let data = caught(session, *type_word, value, behind, arena).unwrap_or(*data);
+            pair(*type_word, data)
+        }
+    };
+    (bytes.len() as u64 == size).then_some(bytes)
+}
 
-    /// The value in an interface as it was at the hit, when all of it was fetched.
-    fn caught(&self, session: &Session, type_word: u64, value: &[u8], behind: &[u8], arena: &mut Arena) -> Option<u64> {
-        let descriptor = session.types.descriptors().ok()?.descriptor(type_word).ok()?;
-        if value.is_empty() || descriptor.direct || descriptor.size > value.len() as u64 {
-            return None;
-        }
-        let mut value = value.to_vec();
-        if descriptor.kind == Kind::String {
-            let len = usize::try_from(LE::read_u64(value.get(8..16)?)).ok()?;
-            let text = arena.push(behind.get(..len)?);
-            LE::write_u64(value.get_mut(..8)?, text);
-        }
-        Some(arena.push(&value))
+/// The value in an interface as it was at the hit, when all of it was fetched.
+fn caught(session: &Session, type_word: u64, value: &[u8], behind: &[u8], arena: &mut Arena) -> Option<u64> {
+    let descriptor = session.types.descriptors().ok()?.descriptor(type_word).ok()?;
+    if value.is_empty() || descriptor.direct || descriptor.size > value.len() as u64 {
+        return None;
     }
+    let mut value = value.to_vec();
+    if descriptor.kind == Kind::String {
+        let len = usize::try_from(LE::read_u64(value.get(8..16)?)).ok()?;
+        let text = arena.push(behind.get(..len)?);
+        LE::write_u64(value.get_mut(..8)?, text);
+    }
+    Some(arena.push(&value))
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC, as the kernel stamps its records.

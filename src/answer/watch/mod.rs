@@ -13,13 +13,13 @@ use crate::layout::goroutine;
 use crate::probe::pace::{Budget, Spent, Throttle};
 use crate::probe::summary::Summary;
 use crate::probe::{
-    plan, Arch, Filters, FunctionSymbol, Hit, PointedKey, ProbePlan, ProbePoint, Registers, TypeFilter,
+    plan, Arch, Filters, FunctionSymbol, Hit, KeyPlace, PointedKey, ProbePlan, ProbePoint, Registers, TypeFilter,
 };
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::value::{Demand, Filter};
 use crate::{Error, Result};
-use event::{now_ns, Teller};
+use event::{now_ns, Teller, Told};
 use object::{Object, ObjectSegment};
 use rustc_hash::FxHashMap;
 use serde_json::{json, Value};
@@ -93,6 +93,8 @@ pub struct MapWatch {
     budget: Budget,
     first_ns: Option<u64>,
     last: Option<LastHit>,
+    /// Hits of which nobody could say any more whether they were asked for.
+    lost: u64,
     /// Registers at the last hit of each goroutine.
     previous: FxHashMap<u64, Previous>,
     signals: Option<Signals>,
@@ -142,6 +144,7 @@ impl MapWatch {
             budget,
             first_ns: None,
             last: None,
+            lost: 0,
             previous: FxHashMap::default(),
             signals: Signals::of(session),
         })
@@ -233,6 +236,26 @@ impl MapWatch {
         self.summary.hits
     }
 
+    /// Addresses that a hit with these registers makes us read, the surest first.
+    fn looked_at(&self, point: usize, registers: &Registers) -> Vec<u64> {
+        let Registers { arguments, stack, frame, goroutine: g, .. } = *registers;
+        let mut addresses = vec![stack, g, g.wrapping_add(self.goid_offset)];
+        if let (Some(signals), Some((_, _, Some(taken)))) = (&self.signals, self.previous.get(&g)) {
+            addresses.push(taken.counter(signals));
+        }
+        if let Some(point) = self.plan().points.get(point) {
+            let argument = |n: u8| arguments.get(n as usize).copied();
+            addresses.extend(argument(point.map).filter(|&map| map != 0));
+            addresses.extend(match point.key {
+                KeyPlace::Pointer(key) | KeyPlace::String(key) => argument(key),
+                KeyPlace::Interface(key) => argument(key + 1),
+                KeyPlace::None | KeyPlace::Value32(_) | KeyPlace::Value64(_) => None,
+            });
+        }
+        addresses.push(frame);
+        addresses
+    }
+
     /// Takes the hit of a stopped thread at probe `point`.
     pub fn stopped_at(
         &mut self,
@@ -246,6 +269,7 @@ impl MapWatch {
         let memory = &*session.memory;
         let Registers { arguments: [_, b, c, ..], stack, frame, goroutine: g, .. } = *registers;
         let now = [b, c, stack, frame];
+        memory.expect(&self.looked_at(point, registers));
         if self.previous.len() > COUNTED {
             self.previous.clear();
         }
@@ -274,7 +298,14 @@ impl MapWatch {
         if self.budget.left() == Some(0) {
             return Ok(Taken::Ignored);
         }
-        let Some(event) = self.teller.tell(session, hit, &self.options.wanted)? else { return Ok(Taken::Ignored) };
+        let event = match self.teller.tell(session, hit, &self.options.wanted)? {
+            Told::Event(event) => *event,
+            Told::Unwanted => return Ok(Taken::Ignored),
+            Told::Lost => {
+                self.lost += 1;
+                return Ok(Taken::Ignored);
+            }
+        };
         self.summary.add(event.key.as_deref(), event.found, &event.caller.function);
         let first = *self.first_ns.get_or_insert(hit.ns);
         if self.teller.show.json {
@@ -298,8 +329,9 @@ impl MapWatch {
         Some(Spent::Overhead { percent, allowed })
     }
 
-    /// Tells what it all came to. `dropped` hits were lost; one cost `cost`.
+    /// Tells what it all came to. `dropped` hits were lost by the engine; one cost `cost`.
     pub fn finish(&mut self, dropped: u64, cost: Option<Duration>, out: &mut dyn Write) -> Result<()> {
+        let dropped = dropped + self.lost;
         let Summary { hits, found, missed, keys, missing, callers } = &self.summary;
         let micros = cost.map(|cost| (cost.as_secs_f64() * 1e7).round() / 10.0);
         let [keys, missing, callers] = [keys, missing, callers].map(|frequent| frequent.top(TOP));

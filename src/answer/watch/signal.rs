@@ -31,6 +31,13 @@ pub struct Taken {
 /// The stack of signal handlers is 32 KB (`malg(32 * 1024)`, src/runtime/os_linux.go).
 const MAX_STACK: u64 = 1 << 20;
 
+impl Taken {
+    /// What [`Signals::taken`] is going to read of that thread.
+    pub fn counter(&self, signals: &Signals) -> u64 {
+        self.m.wrapping_add(signals.m_preempt_gen)
+    }
+}
+
 impl Signals {
     pub fn of(session: &Session) -> Option<Signals> {
         let go = session.types.program().go();
