@@ -79,14 +79,18 @@ def test_a_lookup_under_a_writer_says_so(corrupt, version):
     assert "  note: a goroutine was writing" in ask(corrupt(version), "get", "main.Writing", "7").stdout
 
 
+def cut(core, share, to):
+    """The beginning of a core, as a full disk leaves it."""
+    with open(core, "rb") as source:
+        to.write_bytes(source.read(int(core.stat().st_size * share)))
+    return to
+
+
 @BOTH
 def test_a_truncated_core_answers_what_it_can(corrupt, version, tmp_path):
     dump = corrupt(version)
-    whole = dump.core.stat().st_size
     for share in (0.001, 0.02, 0.3, 0.9):
-        short = tmp_path / "core"
-        with open(dump.core, "rb") as source, open(short, "wb") as target:
-            target.write(source.read(int(whole * share)))
+        short = cut(dump.core, share, tmp_path / "core")
         answer = cli("--core", dump.exe, short, "print", "main.Sound", "--limit", "0", "--json")
         assert "Traceback" not in answer.stderr and len(answer.stderr.splitlines()) <= 2
         if answer.returncode == 0:
@@ -125,16 +129,23 @@ def test_files_that_are_not_what_they_should_be(corrupt, tmp_path):
         assert answer.returncode == 2 and sentence in answer.stderr and answer.stderr.count("\n") == 1, answer.stderr
 
 
-def test_a_program_that_is_not_go(tmp_path):
-    source = tmp_path / "c.c"
-    source.write_text("#include <stdlib.h>\nint main(void) { abort(); }\n")
-    exe = tmp_path / "c"
-    subprocess.run(["gcc", "-g", "-o", exe, source], check=True)
-    subprocess.run(["gdb", "-nx", "-batch", "-ex", "break main", "-ex", "run", "-ex", f"gcore {tmp_path}/core", exe],
+@pytest.fixture(scope="module")
+def not_go(tmp_path_factory):
+    """(program, core) of one written in C."""
+    home = tmp_path_factory.mktemp("c")
+    (home / "c.c").write_text("#include <stdlib.h>\nint main(void) { abort(); }\n")
+    exe = home / "c"
+    subprocess.run(["gcc", "-g", "-o", exe, home / "c.c"], check=True)
+    subprocess.run(["gdb", "-nx", "-batch", "-ex", "break main", "-ex", "run", "-ex", f"gcore {home}/core", exe],
                    check=True, capture_output=True)
-    answer = cli("--core", exe, tmp_path / "core", "print", "main.M0")
+    return exe, home / "core"
+
+
+def test_a_program_that_is_not_go(not_go):
+    exe, core = not_go
+    answer = cli("--core", exe, core, "print", "main.M0")
     assert answer.returncode == 2 and "is not a Go program" in answer.stderr
-    here = gdb(exe, tmp_path / "core", commands=["gomap print main.M0"])
+    here = gdb(exe, core, commands=["gomap print main.M0"])
     assert "is not a Go program" in here.stderr and "Traceback" not in here.stderr
 
 

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,7 +13,7 @@ import build
 import pytest
 from conftest import GDBINIT, ROOT, documents
 from oracle import differences
-from test_bad_input import REFUSED
+from test_bad_input import REFUSED, cut, not_go  # noqa: F401  (a fixture)
 
 VERSIONS = ("1.23.9", "1.27.3")
 BOTH = pytest.mark.parametrize("version", VERSIONS)
@@ -113,3 +114,50 @@ def test_lldb_refuses_what_is_no_sound_map_in_one_sentence(version):
         result = lldb(dump.exe, "-c", dump.core, commands=[f"gomap print {expression}", "script print('ALIVE')"])
         assert sentence in result.stderr and "Traceback" not in result.stdout + result.stderr, (expression, result.stderr)
         assert "error: " in result.stderr and not documents(result.stdout)
+
+
+@BOTH
+def test_lldb_answers_what_it_can_of_a_truncated_core(version, tmp_path):
+    dump = build.dump("corrupt", version)
+    for share in (0.02, 0.3, 0.9):
+        result = lldb(dump.exe, "-c", cut(dump.core, share, tmp_path / "core"),
+                      commands=["gomap print main.Sound --limit 0 --json"])
+        # 1: lldb's own status after a command that failed.
+        assert result.returncode in (0, 1) and "Traceback" not in result.stdout + result.stderr
+        answers = documents(result.stdout)
+        if answers:
+            [document] = answers
+            assert all(e["elem"] == 10 * e["key"] for e in document["entries"] if isinstance(e["key"], int))
+            assert len(document["entries"]) == 1000 or document["map"]["state"]
+        else:
+            assert any(word in result.stderr for word in ("truncated", "not in this core", "nothing to read")), result.stderr
+
+
+def test_lldb_refuses_a_program_that_is_not_go_and_a_wrong_one(not_go, tmp_path):
+    exe, core = not_go
+    result = lldb(exe, "-c", core, commands=["gomap print main.M0"])
+    assert "is not a Go program" in result.stderr and "Traceback" not in result.stdout + result.stderr
+    # lldb prefers the program that the core names, as long as it is there.
+    moved = tmp_path / "corrupt"
+    shutil.copy(build.build("corrupt", "1.27.3"), moved)
+    build.kernel_core(moved, tmp_path)
+    moved.unlink()
+    result = lldb(build.build("corrupt", "1.23.9"), "-c", tmp_path / "core", commands=["gomap print main.Sound"])
+    assert "is not the program that this core was dumped from: its build ID is" in result.stderr, result.stderr
+    assert "the core's is" in result.stderr and not documents(result.stdout)
+
+
+@BOTH
+def test_lldb_says_what_is_wrong_in_a_readable_map(version):
+    dump = build.dump("corrupt", version)
+    names = ["main.OffByOne", "main.Writing", "main.BadTable" if version == "1.27.3" else "main.Cycle"]
+    result = lldb(dump.exe, "-c", dump.core, commands=[f"gomap print {name} --json" for name in names])
+    states = [" ".join(document["map"]["state"]) for document in documents(result.stdout)]
+    wanted = ["2000 live slots were found", "a goroutine was writing", "not in this core" if version == "1.27.3" else "returns to itself"]
+    assert len(states) == 3 and all(want in state for want, state in zip(wanted, states)), states
+
+
+def test_lldb_without_a_target_says_so():
+    for arguments in ((), (build.build("corrupt", "1.27.3"),)):
+        result = lldb(*arguments, commands=["gomap print main.M0"])
+        assert "open a core (target create EXE --core CORE), or run or attach" in result.stderr
