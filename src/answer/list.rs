@@ -70,20 +70,31 @@ pub fn list(session: &Session, options: &ListOptions, watch: &dyn Watch, out: &m
         matches = matching(session, &found, &maps, pattern, &options.show, watch)?;
         maps.retain(|map| matches.contains_key(&map.address));
     }
-    // Of equal ones the one that was come to first.
     let size = |map: &Reached| match options.sort {
         ListSort::Bytes => map.bytes,
         ListSort::Count => map.count,
         ListSort::Waste => waste(map),
     };
-    maps.sort_by_key(|map| Reverse(size(map)));
+    let shown = most(&maps, options.limit, size);
     let mut notes = found.notes.clone();
     notes.extend_from_slice(&session.notes);
-    let listing = Listing { found: &found, maps: &maps, matches, limit: options.limit, notes };
+    let listing = Listing { found: &found, maps: &maps, shown, matches, notes };
     match options.show.json {
         true => listing.json(watch, out),
         false => listing.text(watch, out),
     }
+}
+
+/// The `limit` maps (all for 0) of which there is most, in order; of equal ones the one that was come to first is first.
+fn most<'r>(maps: &[&'r Reached], limit: usize, size: impl Fn(&Reached) -> u64) -> Vec<&'r Reached> {
+    let mut order: Vec<(Reverse<u64>, usize)> =
+        maps.iter().enumerate().map(|(at, map)| (Reverse(size(map)), at)).collect();
+    if limit > 0 && limit < order.len() {
+        order.select_nth_unstable(limit);
+        order.truncate(limit);
+    }
+    order.sort_unstable();
+    order.into_iter().map(|(_, at)| maps[at]).collect()
 }
 
 /// What matches a pattern, by the map's header. A pattern that makes no sense for a map's type matches nothing there.
@@ -147,20 +158,14 @@ fn matches(map: &GoMap<'_>, filter: &Filter, show: &Show, watch: &dyn Watch) -> 
 struct Listing<'l, 'r> {
     found: &'l Reach<'r>,
     maps: &'l [&'l Reached],
+    /// Those of them that are written out.
+    shown: Vec<&'l Reached>,
     /// When entries were looked for.
     matches: FxHashMap<u64, Matches>,
-    limit: usize,
     notes: Vec<String>,
 }
 
 impl Listing<'_, '_> {
-    fn shown(&self) -> &[&Reached] {
-        match self.limit {
-            0 => self.maps,
-            limit => &self.maps[..limit.min(self.maps.len())],
-        }
-    }
-
     /// Entries and bytes of all.
     fn sums(&self) -> (u64, u64) {
         self.maps
@@ -170,15 +175,14 @@ impl Listing<'_, '_> {
 
     /// Those that waste most, with the reason.
     fn wasteful(&self) -> Vec<(&Reached, String)> {
-        let mut wasteful: Vec<_> = self.maps.iter().filter_map(|&map| Some((map, self.why_wasteful(map)?))).collect();
-        wasteful.sort_by_key(|(map, _)| Reverse(waste(map)));
-        wasteful.truncate(NAMED);
-        wasteful
+        let wasteful: Vec<&Reached> = self.maps.iter().copied().filter(|map| self.is_wasteful(map)).collect();
+        let named = most(&wasteful, NAMED, waste).into_iter();
+        named.map(|map| (map, self.why_wasteful(map))).collect()
     }
 
     fn json(&self, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
         let mut buffer = b"{\"maps\":[".to_vec();
-        for (i, map) in self.shown().iter().enumerate() {
+        for (i, map) in self.shown.iter().enumerate() {
             watch.tick(i as u64, self.maps.len() as u64)?;
             if i > 0 {
                 buffer.push(b',');
@@ -245,7 +249,7 @@ impl Listing<'_, '_> {
 
     fn text(&self, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
         let mut buffer = format!("{:>12} {:>10} {:>5}  {}\n", "bytes", "entries", "load", "map").into_bytes();
-        for (i, map) in self.shown().iter().enumerate() {
+        for (i, map) in self.shown.iter().enumerate() {
             watch.tick(i as u64, self.maps.len() as u64)?;
             let load = load(map).map_or("-".into(), |load| format!("{load:.2}"));
             let (path, name, doubt) = (self.found.path(map), self.found.type_name(map), self.doubt(map));
@@ -263,7 +267,7 @@ impl Listing<'_, '_> {
             }
             flush_if_full(out, &mut buffer)?;
         }
-        let shown = self.shown().len();
+        let shown = self.shown.len();
         let mut text = String::new();
         if shown < self.maps.len() {
             text += &format!("  … {} more; --limit 0 shows all\n", self.maps.len() - shown);
@@ -301,10 +305,18 @@ impl Listing<'_, '_> {
         }
     }
 
-    /// Why a map wastes memory, if it does.
-    fn why_wasteful(&self, map: &Reached) -> Option<String> {
-        let load = load(map).filter(|_| map.bytes >= WORTH_NAMING)?;
-        let tombstones = self.found.tombstones(map).map_or(0.0, |count| f64::from(count) / map.capacity as f64);
+    fn is_wasteful(&self, map: &Reached) -> bool {
+        map.bytes >= WORTH_NAMING
+            && load(map).is_some_and(|load| load < WASTEFUL || self.share_of_tombstones(map) > WASTEFUL)
+    }
+
+    fn share_of_tombstones(&self, map: &Reached) -> f64 {
+        self.found.tombstones(map).map_or(0.0, |count| f64::from(count) / map.capacity as f64)
+    }
+
+    /// Why a map wastes memory that does.
+    fn why_wasteful(&self, map: &Reached) -> String {
+        let (load, tombstones) = (load(map).unwrap_or(0.0), self.share_of_tombstones(map));
         let mut reasons = Vec::new();
         match map.live {
             0 => reasons.push(format!("grown to {} slots and emptied", map.capacity)),
@@ -314,7 +326,7 @@ impl Listing<'_, '_> {
         if tombstones > WASTEFUL {
             reasons.push(format!("{:.0} % of its slots are tombstones", 100.0 * tombstones));
         }
-        (!reasons.is_empty()).then(|| reasons.join(", "))
+        reasons.join(", ")
     }
 }
 

@@ -410,7 +410,9 @@ impl Search<'_> {
         let mut entries = Vec::new();
         for span in heap.spans().iter().filter(|span| span.elem_size == trie::ENTRY_SIZE && !span.no_scan) {
             self.watch.tick(entries.len() as u64, 0)?;
-            let Ok(bytes) = self.memory.bytes(span.base, (span.elem_size * span.count) as usize) else { continue };
+            let Ok(bytes) = self.memory.bytes(span.base, (span.elem_size * u64::from(span.count)) as usize) else {
+                continue;
+            };
             for object in span.allocated(self.memory) {
                 let at = (object.index * span.elem_size) as usize;
                 let word = |offset: u64| {

@@ -13,25 +13,25 @@ use std::ops::Range;
 
 /// A span that holds heap objects, all of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
-// What every look-up of an object needs comes first, so that it is together.
-#[repr(C)]
+// One line of the processor's cache, since every look-up of an object needs one of them.
+#[repr(align(64))]
 pub struct Span {
     /// Address of its first object.
     pub base: u64,
     /// Bytes of an object.
     pub elem_size: u64,
-    /// Objects it has room for.
-    pub count: u64,
     /// Objects that can hold pointers in the spans before it.
     before: u64,
+    /// Objects it has room for.
+    pub count: u32,
+    /// Objects below this index are allocated; the others are if their bit is set.
+    free_index: u32,
     /// Whether its objects hold no pointers.
     pub no_scan: bool,
     /// Whether it holds one large object.
     pub large: bool,
-    /// Address of the descriptor of the large object's type, when the runtime keeps it.
-    pub large_type: Option<u64>,
-    /// Objects below this index are allocated; the others are if their bit is set.
-    free_index: u64,
+    /// Address of the descriptor of the large object's type, when the runtime keeps it; else 0.
+    pub large_type: u64,
     alloc_bits: u64,
     specials: u64,
 }
@@ -134,7 +134,7 @@ impl Heap {
         let mut before = 0u64;
         for span in &mut spans {
             span.before = before;
-            before = before.saturating_add(if span.no_scan { 0 } else { span.count });
+            before = before.saturating_add(if span.no_scan { 0 } else { span.count.into() });
         }
         let pages = Pages::of(&spans);
         Ok(Heap { spans, headed: go >= (1, 22), pages })
@@ -147,7 +147,7 @@ impl Heap {
 
     /// Bytes of the objects that the spans have room for.
     pub fn bytes(&self) -> u64 {
-        self.spans.iter().fold(0, |sum: u64, span| sum.saturating_add(span.elem_size.saturating_mul(span.count)))
+        self.spans.iter().fold(0, |sum: u64, span| sum.saturating_add(span.elem_size.saturating_mul(span.count.into())))
     }
 
     /// The object that this address is in, allocated or not.
@@ -163,13 +163,18 @@ impl Heap {
                 self.spans.get(after.checked_sub(1)?)?
             }
         };
-        let index = address.checked_sub(span.base)? / span.elem_size;
-        (index < span.count).then(|| Object { base: span.base + index * span.elem_size, span, index })
+        let offset = address.checked_sub(span.base)?;
+        // Where 32 bits do, a division is much faster.
+        let index = match (u32::try_from(offset), u32::try_from(span.elem_size)) {
+            (Ok(offset), Ok(size)) => u64::from(offset / size),
+            _ => offset / span.elem_size,
+        };
+        (index < span.count.into()).then(|| Object { base: span.base + index * span.elem_size, span, index })
     }
 
     /// How many objects that can hold pointers the spans have room for.
     pub fn objects(&self) -> u64 {
-        let own = |span: &Span| if span.no_scan { 0 } else { span.count };
+        let own = |span: &Span| if span.no_scan { 0 } else { span.count.into() };
         self.spans.last().map_or(0, |span| span.before.saturating_add(own(span)))
     }
 
@@ -186,9 +191,10 @@ impl Heap {
     /// Address of the descriptor that the runtime noted for an object: its own type, or its elements' if it is an array.
     pub fn noted_type(&self, memory: &dyn Memory, object: &Object<'_>) -> Option<u64> {
         match self.type_word(object.span) {
-            0 => object.span.large_type.filter(|&ty| ty != 0),
-            _ => memory.u64(object.base).ok().filter(|&ty| ty != 0),
+            0 => Some(object.span.large_type),
+            _ => memory.u64(object.base).ok(),
         }
+        .filter(|&ty| ty != 0)
     }
 }
 
@@ -201,14 +207,14 @@ impl Object<'_> {
     /// Whether it is allocated.
     pub fn is_allocated(&self, memory: &dyn Memory) -> bool {
         let bits = || memory.u8(self.span.alloc_bits.wrapping_add(self.index / 8)).unwrap_or(0);
-        self.index < self.span.free_index || bits() >> (self.index % 8) & 1 == 1
+        self.index < self.span.free_index.into() || bits() >> (self.index % 8) & 1 == 1
     }
 }
 
 impl Span {
     /// One past its last object.
     pub fn end(&self) -> u64 {
-        self.base.saturating_add(self.elem_size.saturating_mul(self.count))
+        self.base.saturating_add(self.elem_size.saturating_mul(self.count.into()))
     }
 
     /// Where the finalizers and other specials of its objects are; they lie outside of the heap.
@@ -216,7 +222,7 @@ impl Span {
         let mut specials = Vec::new();
         let mut next = self.specials;
         // An object has a handful of them at most; a circle ends here too.
-        while next != 0 && (specials.len() as u64) < self.count.saturating_mul(8) {
+        while next != 0 && (specials.len() as u64) < u64::from(self.count) * 8 {
             specials.push(next..next.saturating_add(layout::SPECIAL));
             next = memory.u64(next).unwrap_or(0);
         }
@@ -227,7 +233,7 @@ impl Span {
     pub fn allocated(&self, memory: &dyn Memory) -> impl Iterator<Item = Object<'_>> {
         let bits = memory.bytes(self.alloc_bits, self.count.div_ceil(8) as usize).unwrap_or_default().into_owned();
         let set = move |i: u64| bits.get((i / 8) as usize).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
-        let indices = (0..self.count).filter(move |&i| i < self.free_index || set(i));
+        let indices = (0..self.count.into()).filter(move |&i| i < self.free_index.into() || set(i));
         indices.map(|index| Object { base: self.base + index * self.elem_size, span: self, index })
     }
 }
@@ -312,11 +318,12 @@ fn read(memory: &dyn Memory, address: u64, at: &SpanLayout) -> Option<(u8, Span)
     let number = |offset: usize| if at.short { short(offset) } else { word(offset) };
     let (base, pages, elem_size) = (word(at.start)?, word(at.pages)?, word(at.elem_size)?);
     let (count, free_index) = (number(at.count)?, number(at.free_index)?);
+    let (count, free_index) = (u32::try_from(count).ok()?, u32::try_from(free_index).ok()?);
     let (state, class) = (*bytes.get(at.state)?, *bytes.get(at.class)?);
     let size = pages.checked_mul(layout::PAGE)?;
     base.checked_add(size)?;
     let paged = base.is_multiple_of(layout::PAGE) && state <= layout::LAST_STATE;
-    let used = base != 0 && elem_size > 0 && count > 0 && count.checked_mul(elem_size)? <= size;
+    let used = base != 0 && elem_size > 0 && count > 0 && elem_size.checked_mul(count.into())? <= size;
     let sound = paged && (state != layout::IN_USE || (used && free_index <= count));
     sound.then(|| {
         let span = Span {
@@ -325,7 +332,7 @@ fn read(memory: &dyn Memory, address: u64, at: &SpanLayout) -> Option<(u8, Span)
             count,
             no_scan: class & 1 == 1,
             large: class >> 1 == 0,
-            large_type: at.large_type.filter(|_| class >> 1 == 0).and_then(word),
+            large_type: at.large_type.filter(|_| class >> 1 == 0).and_then(word).unwrap_or(0),
             free_index,
             alloc_bits: word(at.alloc_bits).unwrap_or(0),
             specials: word(at.specials).unwrap_or(0),

@@ -131,6 +131,8 @@ impl Reach<'_> {
 
 /// Items visited in one go.
 const BLOCK: usize = 1 << 15;
+/// So many items or children ahead, memory is asked for.
+const AHEAD: usize = 16;
 /// Items waiting, above which the newest come first: they lead to fewer new ones than the oldest.
 const MANY_WAITING: usize = 1 << 19;
 /// Elements of one slice or array that are looked at.
@@ -278,6 +280,9 @@ impl<'s> Traversal<'_, 's> {
                     if index & 63 == 0 {
                         watch.tick(0, 0)?;
                     }
+                    if let Some(ahead) = items.get((index as usize - first) + AHEAD) {
+                        world.memory.ask(ahead.address);
+                    }
                     world.visit(index, item, &mut batch)?;
                 }
                 Ok(batch)
@@ -319,14 +324,17 @@ impl<'s> Traversal<'_, 's> {
             let Some(item) = block.get(index as usize) else { continue };
             self.note_map(item.address, item.plan, item.place, &survey);
         }
-        for child in batch.children {
+        for (i, child) in batch.children.iter().enumerate() {
+            if let Some(spot) = batch.children.get(i + AHEAD).and_then(|child| child.spot) {
+                self.visited.ask(spot);
+            }
             let from = child.from as usize;
             let (Some(item), Some(step)) = (block.get(from), steps.get_mut(from)) else { continue };
             if *step == NONE {
                 *step = self.found.steps.add(&self.found.plans, item.place);
             }
             let place = Place { parent: *step, lead: child.lead, payload: child.payload };
-            self.take(&child, place)?;
+            self.take(child, place)?;
         }
         Ok(batch.large)
     }
@@ -367,13 +375,13 @@ impl<'s> Traversal<'_, 's> {
                 let Some((plan, direct)) = self.found.plans.dynamic(&*self.session.memory, descriptor) else {
                     return Ok(());
                 };
-                let child = Child { address: if direct { address } else { data }, ..*child };
+                let child = Child { address: if direct { address } else { data }, spot: None, ..*child };
                 let target = if direct { Target::InPlace(plan) } else { Target::Value(plan) };
                 return self.take(&Child { target, ..child }, place);
             }
             target @ (Target::Value(plan) | Target::Array(plan, _) | Target::InPlace(plan)) => (plan, target),
             Target::Known(plan) => {
-                self.visited.claim(self.heap, address, Tag::value(plan), 0);
+                self.visited.claim(Visited::spot(self.heap, address), address, Tag::value(plan), 0);
                 return Ok(());
             }
         };
@@ -383,12 +391,14 @@ impl<'s> Traversal<'_, 's> {
         if doubt && self.guesses == 0 {
             return Ok(());
         }
+        let heap = self.heap;
+        let spot = || child.spot.unwrap_or_else(|| Visited::spot(heap, address));
         let (size, before) = (self.found.plans.get(plan).map_or(0, |plan| plan.ty.size), self.waiting.len());
         match target {
             Target::Array(_, count) => {
                 let count = self.elements_there(address, size, count);
                 // Pointers into the array are visits of it too, if all of it is visited.
-                if child.claims && !self.visited.claim(self.heap, address, Tag::array(plan), size) {
+                if child.claims && !self.visited.claim(spot(), address, Tag::array(plan), size) {
                     return Ok(());
                 }
                 let mut first = 0;
@@ -405,7 +415,7 @@ impl<'s> Traversal<'_, 's> {
             }
             _ => {
                 let new = !(doubt && self.is_other_map(address, plan)?);
-                if new && self.visited.claim(self.heap, address, Tag::value(plan), size) {
+                if new && self.visited.claim(spot(), address, Tag::value(plan), size) {
                     self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
                 }
             }
@@ -479,7 +489,8 @@ impl<'s> Traversal<'_, 's> {
             let count = self.found.plans.make(plan).then(|| self.found.plans.get(plan).map(|plan| plan.ty.size));
             if let Some(size) = count.flatten().filter(|&size| size > 0) {
                 let target = Target::Array(plan, (object.span.elem_size - head) / size);
-                let child = Child { from: 0, lead: 0, payload: 0, address, target, doubt: true, claims: true };
+                let child =
+                    Child { from: 0, lead: 0, payload: 0, address, spot: None, target, doubt: true, claims: true };
                 return self.take(&child, place);
             }
         }
@@ -494,7 +505,9 @@ impl<'s> Traversal<'_, 's> {
             return;
         }
         let plan = self.found.plans.header(found.ty);
-        if self.found.plans.make(plan) && self.visited.claim(self.heap, address, Tag::value(plan), 0) {
+        if self.found.plans.make(plan)
+            && self.visited.claim(Visited::spot(self.heap, address), address, Tag::value(plan), 0)
+        {
             self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
         }
     }

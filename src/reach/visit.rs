@@ -4,7 +4,7 @@
 use super::plan::{PlanId, Plans, Way, What};
 use super::roots::Pairs;
 use super::steps::{Place, INDEXED};
-use super::visited::{Tag, Visited};
+use super::visited::{Spot, Tag, Visited};
 use crate::binary::rtype;
 use crate::error::Watch;
 use crate::heap::headers::Headers;
@@ -45,6 +45,8 @@ pub struct Child {
     pub lead: u32,
     pub payload: u64,
     pub address: u64,
+    /// Where the address is, when that is known already.
+    pub spot: Option<Spot>,
     pub target: Target,
     pub doubt: bool,
     /// Whether it is an array of its own, and no part of a value.
@@ -176,8 +178,8 @@ impl World<'_> {
             for inner in maps.inner_maps(self.memory, self.types) {
                 if let Some(plan) = self.plans.known_header(inner.ty.id) {
                     let (lead, payload, address, target) = (0, 0, inner.address, Target::Known(plan));
-                    let (doubt, claims) = (item.doubt, false);
-                    batch.children.push(Child { from: index, lead, payload, address, target, doubt, claims });
+                    let (doubt, claims, spot) = (item.doubt, false, None);
+                    batch.children.push(Child { from: index, lead, payload, address, spot, target, doubt, claims });
                 }
             }
         }
@@ -243,7 +245,8 @@ impl World<'_> {
                 What::Untyped => (word(0), Target::Untyped, true),
             };
             let From { index, flag, payload, doubt } = from;
-            self.push(Child { from: index, lead: way.lead | flag, payload, address: to, target, doubt, claims }, batch);
+            let lead = way.lead | flag;
+            self.push(Child { from: index, lead, payload, address: to, spot: None, target, doubt, claims }, batch);
         }
     }
 
@@ -262,11 +265,12 @@ impl World<'_> {
             _ => return batch.children.push(child),
         };
         let size = self.plans.get(plan).map_or(0, |plan| plan.ty.size);
-        if !self.visited.has(self.heap, child.address, tag, size) {
+        let spot = Visited::spot(self.heap, child.address);
+        if !self.visited.has(spot, child.address, tag, size) {
             if let Some(object) = object().filter(|_| child.doubt) {
                 self.ask(&object);
             }
-            batch.children.push(child);
+            batch.children.push(Child { spot: Some(spot), ..child });
         }
     }
 
@@ -315,6 +319,7 @@ impl World<'_> {
             lead: item.place.lead,
             payload: item.place.payload,
             address,
+            spot: None,
             target,
             doubt: true,
             claims: true,

@@ -2,6 +2,7 @@
 //! costs nothing before it is used. A set holds only what is not an object: variables, and pointers into objects.
 
 use crate::heap::{Heap, Object};
+use crate::memory;
 use rustc_hash::FxHashSet;
 
 /// As what something is visited: numbers of types, and [`Tag::UNTYPED`].
@@ -40,14 +41,15 @@ pub struct Visited {
 }
 
 /// Where an address is, for a visit.
-enum Spot {
+#[derive(Debug, Clone, Copy)]
+pub enum Spot {
     /// At the start of an object's value.
-    Start(usize),
+    Start(u32),
     /// Inside an object's value, so many bytes from its start.
-    Inside(usize, u64),
+    Inside(u32, u32),
     /// In an object without pointers.
     Barren,
-    /// Not in the heap.
+    /// Not in the heap, or in an object that has no number.
     Outside,
 }
 
@@ -58,30 +60,36 @@ impl Visited {
         Visited { tags: vec![0; objects as usize], others: FxHashSet::default(), full: false }
     }
 
-    fn spot(heap: Option<&Heap>, address: u64) -> Spot {
+    /// Where an address is.
+    pub fn spot(heap: Option<&Heap>, address: u64) -> Spot {
         let Some((heap, object)) = heap.and_then(|heap| Some((heap, heap.object(address)?))) else {
             return Spot::Outside;
         };
         if object.span.no_scan {
             return Spot::Barren;
         }
-        match address.wrapping_sub(object.base.wrapping_add(heap.type_word(object.span))) {
-            0 => Spot::Start(object.number() as usize),
-            inside => Spot::Inside(object.number() as usize, inside),
+        let inside = address.wrapping_sub(object.base.wrapping_add(heap.type_word(object.span)));
+        match (u32::try_from(object.number()), u32::try_from(inside)) {
+            (Ok(number), Ok(0)) => Spot::Start(number),
+            (Ok(number), Ok(inside)) => Spot::Inside(number, inside),
+            _ => Spot::Outside,
         }
     }
 
-    fn tag(&self, number: usize) -> u32 {
-        self.tags.get(number).copied().unwrap_or(0).into()
+    /// Asks the processor for what [`Visited::claim`] will look at.
+    pub fn ask(&self, spot: Spot) {
+        if let Spot::Start(number) = spot {
+            self.tags.get(number as usize).map(memory::ask);
+        }
+    }
+
+    fn tag(&self, number: u32) -> u32 {
+        self.tags.get(number as usize).copied().unwrap_or(0).into()
     }
 
     /// Whether a visit of `address` as `tag`, of values of `size` bytes, has nothing new to see.
-    pub fn has(&self, heap: Option<&Heap>, address: u64, tag: Tag, size: u64) -> bool {
-        self.has_at(&Visited::spot(heap, address), address, tag, size)
-    }
-
-    fn has_at(&self, spot: &Spot, address: u64, tag: Tag, size: u64) -> bool {
-        match *spot {
+    pub fn has(&self, spot: Spot, address: u64, tag: Tag, size: u64) -> bool {
+        match spot {
             Spot::Barren => true,
             Spot::Start(number) => {
                 let known = self.tag(number);
@@ -92,7 +100,7 @@ impl Visited {
                         || (known != Tag::UNTYPED.0 && self.others.contains(&(address, tag))))
             }
             Spot::Inside(number, inside) => {
-                let whole = self.tag(number) == tag.as_array().0 && size > 0 && inside % size == 0;
+                let whole = self.tag(number) == tag.as_array().0 && size > 0 && u64::from(inside) % size == 0;
                 whole || self.others.contains(&(address, tag))
             }
             Spot::Outside => self.others.contains(&(address, tag)),
@@ -100,13 +108,12 @@ impl Visited {
     }
 
     /// Notes a visit; returns whether it is one to something new.
-    pub fn claim(&mut self, heap: Option<&Heap>, address: u64, tag: Tag, size: u64) -> bool {
-        let spot = Visited::spot(heap, address);
-        if self.has_at(&spot, address, tag, size) {
+    pub fn claim(&mut self, spot: Spot, address: u64, tag: Tag, size: u64) -> bool {
+        if self.has(spot, address, tag, size) {
             return false;
         }
         if let Spot::Start(number) = spot {
-            if let Some(known) = self.tags.get_mut(number).filter(|known| **known <= Tag::UNTYPED.0 as u16) {
+            if let Some(known) = self.tags.get_mut(number as usize).filter(|known| **known <= Tag::UNTYPED.0 as u16) {
                 if let Ok(small) = u16::try_from(tag.0) {
                     *known = small;
                     return true;
@@ -129,7 +136,7 @@ impl Visited {
 
     /// Whether an object was visited as anything.
     pub fn has_object(&self, object: &Object<'_>) -> bool {
-        self.tag(object.number() as usize) != 0
+        self.tags.get(object.number() as usize).is_some_and(|&tag| tag != 0)
     }
 
     /// How many objects can hold pointers.

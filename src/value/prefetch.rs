@@ -59,14 +59,5 @@ fn behind(context: &Context<'_>, elem: TypeId, address: u64, count: u64, level: 
 }
 
 fn ask(context: &Context<'_>, address: u64) {
-    if let Some([byte, ..]) = context.memory.mapped(address, 1) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a hint, without effect on memory; the instruction is in every amd64 processor.
-        unsafe {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        std::hint::black_box(*byte);
-    }
+    context.memory.ask(address);
 }
