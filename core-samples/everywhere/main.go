@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,9 @@ type (
 		next *list
 		held map[uint32][]byte
 	}
-	holder interface{ held() map[string]int }
-	owner  map[string]int
+	holder  interface{ held() map[string]int }
+	owner   map[string]int
+	scratch struct{ seen map[uint64]int16 }
 )
 
 func (o owner) held() map[string]int { return o }
@@ -50,6 +52,7 @@ var (
 	keyed      = map[any]string{}
 	pointers   []*map[rune]int
 	pool       sync.Pool
+	victims    sync.Pool
 	finalized  []*int
 	shared     sync.Map
 	out        = json.NewEncoder(os.Stdout)
@@ -93,7 +96,6 @@ func fill(n int) {
 	captured := map[string]struct{}{}
 	inner := map[string]bool{}
 	pointed := map[rune]int{}
-	pooled := map[uint64]uint64{}
 	stored := map[int]int8{}
 	local := map[string]int32{}
 	finaliser := map[uint16]string{}
@@ -108,7 +110,6 @@ func fill(n int) {
 		captured[name(i)] = struct{}{}
 		inner[name(i)] = i%2 == 0
 		pointed[rune(i)] = i
-		pooled[uint64(i)<<32] = uint64(i)
 		stored[i] = int8(i)
 		local[name(i)] = int32(i)
 		finaliser[uint16(i)] = name(i)
@@ -121,12 +122,12 @@ func fill(n int) {
 	middle := map[int]map[string]bool{n: inner}
 	nested[name(n)] = middle
 	keyed[&pointed] = name(n)
-	pool.Put(pooled)
 	shared.Store(n, stored)
 	number := new(int)
 	runtime.SetFinalizer(number, func(*int) { finaliser[0] = "gone" })
 	finalized = append(finalized, number)
 	more(n, size)
+	cleaned(number, n)
 	for _, m := range []any{s.Field, e.Cache, a[n%4], l.held, dynamic, o, buffered, captured, inner, middle, pointed, stored, local, finaliser} {
 		say(m)
 	}
@@ -137,7 +138,6 @@ func fill(n int) {
 		runtime.KeepAlive(local)
 	}()
 	<-ready
-	runtime.KeepAlive(pooled)
 }
 
 // more fills the places that hide a map from types, or that only the runtime knows.
@@ -199,6 +199,21 @@ func more(n, size int) {
 	<-started
 }
 
+// pooled puts maps into a sync.Pool, as they are and within what is put there.
+func pooled(pool *sync.Pool) {
+	for n := 0; n < many; n++ {
+		whole, within := map[uint64]uint64{}, &scratch{seen: map[uint64]int16{}}
+		for i := 0; i <= n%40; i++ {
+			whole[uint64(i)<<32] = uint64(n)
+			within.seen[uint64(i)] = int16(n)
+		}
+		pool.Put(whole)
+		pool.Put(within)
+		say(whole)
+		say(within.seen)
+	}
+}
+
 func main() {
 	for n := 0; n < many; n++ {
 		fill(n)
@@ -208,6 +223,11 @@ func main() {
 	say(keyed)
 	runtime.GC()
 	runtime.GC()
+	// A collection makes victims of what is in pools; the next one would let go of them.
+	debug.SetGCPercent(-1)
+	pooled(&victims)
+	runtime.GC()
+	pooled(&pool)
 	truth.Ready(truth.Mode())
 	for _, has := range closures {
 		has("")
