@@ -2,12 +2,13 @@
 
 use super::clock::Clocks;
 use super::error::TraceError;
-use super::event::{Edge, Event, GoState, Kind, StackId, NONE};
+use super::event::{Edge, Event, GoState, Kind, NONE};
 use super::events::{Around, Events, Portion};
 use super::keep::Keep;
 use super::model::{Block, Counts, Creation, Goroutine, MapSample, Options, Span, Times, Trace, Wake};
+use super::order::{Moved, Passed, Place};
 use super::wire::Version;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::sync_channel;
 
@@ -16,7 +17,11 @@ const FEWEST_SPANS: usize = 4;
 /// States kept for a goroutine in focus.
 const FOCUS_SPANS: usize = 1_000_000;
 /// Blocks of events on their way between the two threads of [`parse`].
-const BLOCKS: usize = 8;
+const BLOCKS: usize = 2;
+/// No record: of a slot whose goroutine is not kept.
+const NO_RECORD: u32 = u32::MAX;
+/// How many of the goroutines that ended last are searched for one that the CPU profiler saw a moment too late.
+const JUST_ENDED: usize = 256;
 
 /// Reads a whole trace.
 ///
@@ -30,21 +35,29 @@ pub fn parse(data: &[u8], options: &Options) -> Result<Trace, TraceError> {
     let (ordered, to_collect) = sync_channel::<Portion>(BLOCKS);
     let (collected, to_fill) = sync_channel::<Portion>(BLOCKS + 2);
     let incomplete = std::thread::scope(|scope| {
-        let ordering = scope.spawn(move || loop {
-            let mut block = to_fill.try_recv().unwrap_or_default();
-            match events.fill(&mut block) {
-                Ok(()) if block.events.is_empty() => return None,
-                Ok(()) => ordered.send(block).ok()?,
-                Err(error) => return Some(error),
-            }
+        let ordering = scope.spawn(move || {
+            let error = loop {
+                let mut block = to_fill.try_recv().unwrap_or_default();
+                match events.fill(&mut block) {
+                    Ok(()) if block.passed.places.is_empty() => break None,
+                    Ok(()) if ordered.send(block).is_ok() => {}
+                    Ok(()) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            (error, events)
         });
         for mut block in to_collect {
-            block.events.iter().for_each(|event| collector.event(&block.around, event));
-            block.events.clear();
+            collector.block(&block);
+            block.passed.clear();
             // The other thread may have ended.
             let _ = collected.try_send(block);
         }
-        ordering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let (error, events) = ordering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (threads, procs) = events.threads_and_procs();
+        collector.threads.extend(threads);
+        collector.procs.extend(procs);
+        error
     });
     let mut trace = collector.finish(version, incomplete);
     trace.counts.bytes = data.len() as u64;
@@ -68,18 +81,17 @@ struct Collector<'o> {
     options: &'o Options,
     focus: FxHashSet<u64>,
     keep: Keep,
-    /// Where each goroutine's record is in `records`.
-    slot_of: FxHashMap<u64, u32>,
+    /// Where the record is of the goroutine in each slot.
+    record_of: Vec<u32>,
     records: Vec<Goroutine>,
-    /// Records of goroutines that were dropped, to use again: most traces are full of short lives.
+    /// Records without a goroutine, to use again while they are in a processor's cache.
     free: Vec<u32>,
-    /// Ended goroutines, in the order of their end.
-    ended: VecDeque<u64>,
+    /// Goroutines in focus that have ended: their records stay where they are.
+    done: Vec<u32>,
+    ended: Ended,
     all_spans: usize,
     threads: FxHashSet<i64>,
     procs: FxHashSet<i64>,
-    last_thread: i64,
-    last_proc: i64,
     by_kind: [u64; KINDS.len()],
     counts: Counts,
     clocks: Clocks,
@@ -104,11 +116,14 @@ const KINDS: [&str; 14] = [
     "Log",
 ];
 
+/// The index in [`KINDS`] of [`Kind::Goroutine`].
+const MOVED: usize = 1;
+
 /// The index in [`KINDS`]; experimental events have none.
 fn kind_index(kind: &Kind) -> usize {
     match kind {
         Kind::Sync { .. } => 0,
-        Kind::Goroutine { .. } => 1,
+        Kind::Goroutine { .. } => MOVED,
         Kind::Proc { .. } => 2,
         Kind::StackSample => 3,
         Kind::Metric { .. } => 4,
@@ -133,6 +148,7 @@ fn proc_of(id: i64) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
+#[inline]
 fn push_bounded<T>(list: &mut VecDeque<T>, value: T, most: usize) {
     if most == 0 {
         return;
@@ -143,21 +159,71 @@ fn push_bounded<T>(list: &mut VecDeque<T>, value: T, most: usize) {
     list.push_back(value);
 }
 
+/// The goroutines that ended last. They come and go in one order, so their lists stand behind one another in memory:
+/// a trace can hold millions of short lives.
+#[derive(Default)]
+struct Ended {
+    /// Their lists are empty; how many of each list are theirs.
+    goroutines: VecDeque<(Goroutine, [u32; 3])>,
+    spans: VecDeque<Span>,
+    wakers: VecDeque<Wake>,
+    map_samples: VecDeque<MapSample>,
+}
+
+impl Ended {
+    /// Takes a goroutine out of its record, which keeps its lists' memory.
+    fn add(&mut self, record: &mut Goroutine) {
+        let lists = [record.spans.len(), record.wakers.len(), record.map_samples.len()].map(|len| len as u32);
+        self.spans.extend(record.spans.drain(..));
+        self.wakers.extend(record.wakers.drain(..));
+        self.map_samples.extend(record.map_samples.drain(..));
+        let goroutine =
+            Goroutine { spans: VecDeque::new(), wakers: VecDeque::new(), map_samples: VecDeque::new(), ..*record };
+        self.goroutines.push_back((goroutine, lists));
+    }
+
+    /// Forgets the one that ended first; how many states it had.
+    fn drop_oldest(&mut self) -> usize {
+        let Some((_, [spans, wakers, samples])) = self.goroutines.pop_front() else { return 0 };
+        self.spans.drain(..spans as usize);
+        self.wakers.drain(..wakers as usize);
+        self.map_samples.drain(..samples as usize);
+        spans as usize
+    }
+
+    /// One that ended a moment ago.
+    fn just(&mut self, goid: u64) -> Option<&mut Goroutine> {
+        let latest = self.goroutines.iter_mut().rev().take(JUST_ENDED);
+        latest.map(|(goroutine, _)| goroutine).find(|goroutine| goroutine.goid == goid)
+    }
+
+    fn into_goroutines(mut self) -> impl Iterator<Item = Goroutine> {
+        self.goroutines.into_iter().map(move |(mut goroutine, [spans, wakers, samples])| {
+            goroutine.spans.extend(self.spans.drain(..spans as usize));
+            goroutine.wakers.extend(self.wakers.drain(..wakers as usize));
+            // One that was taken after the end is in its goroutine already.
+            for sample in self.map_samples.drain(..samples as usize).rev() {
+                goroutine.map_samples.push_front(sample);
+            }
+            goroutine
+        })
+    }
+}
+
 impl<'o> Collector<'o> {
     fn new(options: &'o Options) -> Collector<'o> {
         Collector {
             options,
             focus: options.focus.iter().copied().collect(),
             keep: Keep::new(),
-            slot_of: FxHashMap::default(),
+            record_of: Vec::new(),
             records: Vec::new(),
             free: Vec::new(),
-            ended: VecDeque::new(),
+            done: Vec::new(),
+            ended: Ended::default(),
             all_spans: 0,
             threads: FxHashSet::default(),
             procs: FxHashSet::default(),
-            last_thread: NONE,
-            last_proc: NONE,
             by_kind: [0; KINDS.len()],
             counts: Counts::default(),
             clocks: Clocks::default(),
@@ -165,18 +231,26 @@ impl<'o> Collector<'o> {
         }
     }
 
-    fn event(&mut self, around: &Around, event: &Event) {
-        self.counts.events += 1;
+    fn block(&mut self, block: &Portion) {
+        let Passed { places, others, .. } = &block.passed;
+        self.counts.events += places.len() as u64;
+        if let Some(count) = self.by_kind.get_mut(MOVED) {
+            *count += (places.len() - others.len()) as u64;
+        }
+        for place in places {
+            match place {
+                Place::Moved(moved) => self.moved(&block.around, moved),
+                Place::Other(at) => {
+                    let Some(event) = others.get(*at as usize) else { continue };
+                    self.other(&block.around, event);
+                }
+            }
+        }
+    }
+
+    fn other(&mut self, around: &Around, event: &Event) {
         if let Some(count) = self.by_kind.get_mut(kind_index(&event.kind)) {
             *count += 1;
-        }
-        if event.thread != self.last_thread {
-            self.last_thread = event.thread;
-            self.threads.insert(event.thread);
-        }
-        if event.proc != self.last_proc {
-            self.last_proc = event.proc;
-            self.procs.insert(event.proc);
         }
         match event.kind {
             Kind::Sync { snapshot, .. } => {
@@ -187,64 +261,70 @@ impl<'o> Collector<'o> {
                     self.saw(event.time);
                 }
             }
-            Kind::Goroutine { goid, from, to, reason, stack } => {
-                self.saw(event.time);
-                let reason = if reason.is_empty() { None } else { Some(self.keep.text_at(reason)) };
-                let stack = stack.filter(|stack| stack.0 != 0);
-                self.moved(around, event, goid as u64, Move { from, to, reason, stack });
+            Kind::StackSample => {
+                // A sample may name what no event does.
+                self.threads.insert(event.thread);
+                self.procs.insert(event.proc);
+                self.sample(around, event);
             }
-            Kind::StackSample => self.sample(around, event),
             Kind::Label { label } => {
                 self.saw(event.time);
                 let label = Some(self.keep.text(label));
-                if let Some(g) = goid_of(event.goroutine).and_then(|goid| self.find(goid)) {
+                if let Some(g) = self.record(event.slot) {
                     g.label = label;
                 }
-            }
-            Kind::Proc { proc, .. } => {
-                self.saw(event.time);
-                self.procs.insert(proc);
             }
             _ => self.saw(event.time),
         }
     }
 
+    #[inline]
     fn saw(&mut self, time: i64) {
-        let (first, last) = self.window.unwrap_or((time, time));
-        self.window = Some((first, last.max(time)));
+        match &mut self.window {
+            Some((_, last)) => *last = time,
+            None => self.window = Some((time, time)),
+        }
     }
 
     /// A goroutine changed its state, or a generation repeats it.
-    fn moved(&mut self, around: &Around, event: &Event, goid: u64, change: Move) {
-        let Move { from, to, reason, stack } = change;
-        // Creation has two stacks: the creator's, and the new goroutine's, whose only frame is its start.
-        let creating = from == GoState::NotExist;
-        let own = stack.map(|stack| self.keep.stack(around, stack));
-        let others = if stack != event.stack { event.stack.map(|s| self.keep.stack(around, s)) } else { None };
-        let start = own.and_then(|own| self.keep.outermost(own));
-        let (time, by) = (event.time, goid_of(event.goroutine));
+    #[inline]
+    fn moved(&mut self, around: &Around, moved: &Moved) {
+        let Moved { time, slot, from, to, .. } = *moved;
+        self.saw(time);
         if from == to {
-            self.repeated(goid, own, start);
-            return;
+            return self.repeated(around, moved);
         }
+        let creating = from == GoState::NotExist;
+        let goid = moved.goid as u64;
+        let focused = !self.focus.is_empty() && self.focus.contains(&goid);
         self.counts.goroutines_created += u64::from(creating);
         self.counts.goroutines_ended += u64::from(to == GoState::NotExist);
-        let focused = !self.focus.is_empty() && self.focus.contains(&goid);
-        let Some(slot) = self.slot(goid, time, focused, creating || from == GoState::Undetermined) else { return };
-        let Some(g) = self.records.get_mut(slot) else { return };
-        g.start_function = g.start_function.or(start);
+        if creating || from == GoState::Undetermined {
+            self.add(slot, goid, time, focused);
+        }
+        // Creation has two stacks: the creator's, and the new goroutine's, whose only frame is its start.
+        let own = self.keep.stack_at(around, moved.own);
+        let others = if moved.stack == moved.own { None } else { self.keep.stack_at(around, moved.stack) };
+        let reason = self.keep.text_at(around, moved.reason);
+        let by = goid_of(moved.goroutine);
+        let Some(g) = self.record_of.get(slot as usize).and_then(|at| self.records.get_mut(*at as usize)) else {
+            return;
+        };
+        if g.start_function.is_none() {
+            g.start_function = own.and_then(|own| self.keep.outermost(own));
+        }
         if creating {
             g.created = Some(Creation { time, by, stack: others });
         }
+        let (mut proc, mut thread) = (proc_of(moved.proc), goid_of(moved.thread));
         if let Some(span) = g.spans.back_mut() {
             span.end = Some(time);
             add_time(&mut g.times, span.state, time.saturating_sub(span.start));
+            if from == GoState::Waiting {
+                // A waiting goroutine is woken on somebody else's P and M.
+                (proc, thread) = (span.proc, span.thread);
+            }
         }
-        let (proc, thread) = match g.spans.back() {
-            // A waiting goroutine is woken on somebody else's P and M.
-            Some(last) if from == GoState::Waiting => (last.proc, last.thread),
-            _ => (proc_of(event.proc), goid_of(event.thread)),
-        };
         match (from, to) {
             (GoState::Running, GoState::Waiting) => {
                 let block = Block { time, reason, stack: own, proc, thread, woken: None };
@@ -266,8 +346,7 @@ impl<'o> Collector<'o> {
         }
         if to == GoState::NotExist {
             g.ended = Some(time);
-            self.end(goid, focused);
-            return;
+            return self.end(slot, focused);
         }
         let most = match focused {
             true => FOCUS_SPANS,
@@ -285,35 +364,36 @@ impl<'o> Collector<'o> {
         self.all_spans = (self.all_spans + g.spans.len()).saturating_sub(before);
     }
 
-    fn find(&mut self, goid: u64) -> Option<&mut Goroutine> {
-        self.slot_of.get(&goid).and_then(|slot| self.records.get_mut(*slot as usize))
+    #[inline]
+    fn record(&mut self, slot: u32) -> Option<&mut Goroutine> {
+        self.record_of.get(slot as usize).and_then(|at| self.records.get_mut(*at as usize))
     }
 
-    /// The goroutine's record, a new one for a `new` goroutine unless there are too many.
-    fn slot(&mut self, goid: u64, time: i64, focused: bool, new: bool) -> Option<usize> {
-        if let Some(slot) = self.slot_of.get(&goid) {
-            return Some(*slot as usize);
-        }
-        if !new {
-            return None;
-        }
+    /// A record for a new goroutine, unless there are too many.
+    fn add(&mut self, slot: u32, goid: u64, time: i64, focused: bool) {
         self.counts.goroutines_seen += 1;
-        if self.slot_of.len() >= self.options.max_goroutines && !focused {
-            self.counts.goroutines_not_kept += 1;
-            return None;
+        if self.record_of.len() <= slot as usize {
+            self.record_of.resize(slot as usize + 1, NO_RECORD);
         }
-        let slot = self.free.pop().unwrap_or(self.records.len() as u32);
-        self.slot_of.insert(goid, slot);
-        match self.records.get_mut(slot as usize) {
+        let Some(record) = self.record_of.get_mut(slot as usize) else { return };
+        let kept = self.records.len() - self.free.len() + self.ended.goroutines.len();
+        if kept >= self.options.max_goroutines && !focused {
+            self.counts.goroutines_not_kept += 1;
+            *record = NO_RECORD;
+            return;
+        }
+        *record = self.free.pop().unwrap_or(self.records.len() as u32);
+        match self.records.get_mut(*record as usize) {
             Some(record) => renew(record, goid, time),
             None => self.records.push(new_goroutine(goid, time)),
         }
-        Some(slot as usize)
     }
 
     /// A generation repeats a state: the stack may be news, as for a goroutine that waits since long.
-    fn repeated(&mut self, goid: u64, stack: Option<super::model::StackRef>, start: Option<super::model::TextId>) {
-        if let Some(g) = self.find(goid) {
+    fn repeated(&mut self, around: &Around, moved: &Moved) {
+        let stack = self.keep.stack_at(around, moved.own);
+        let start = stack.and_then(|stack| self.keep.outermost(stack));
+        if let Some(g) = self.record(moved.slot) {
             g.start_function = g.start_function.or(start);
             if let Some(span) = g.spans.back_mut() {
                 span.stack = span.stack.or(stack);
@@ -321,17 +401,18 @@ impl<'o> Collector<'o> {
         }
     }
 
-    /// A goroutine has ended; the oldest ended ones make room.
-    fn end(&mut self, goid: u64, focused: bool) {
+    /// The slot's goroutine has ended; the oldest ended ones make room.
+    fn end(&mut self, slot: u32, focused: bool) {
+        let Some(at) = self.record_of.get_mut(slot as usize).map(|at| std::mem::replace(at, NO_RECORD)) else { return };
+        let Some(record) = self.records.get_mut(at as usize) else { return };
         if focused {
+            self.done.push(at);
             return;
         }
-        self.ended.push_back(goid);
-        if self.ended.len() > self.options.max_ended {
-            let Some(slot) = self.ended.pop_front().and_then(|oldest| self.slot_of.remove(&oldest)) else { return };
-            let spans = self.records.get(slot as usize).map_or(0, |g| g.spans.len());
-            self.all_spans = self.all_spans.saturating_sub(spans);
-            self.free.push(slot);
+        self.ended.add(record);
+        self.free.push(at);
+        if self.ended.goroutines.len() > self.options.max_ended {
+            self.all_spans = self.all_spans.saturating_sub(self.ended.drop_oldest());
             self.counts.goroutines_dropped += 1;
         }
     }
@@ -343,12 +424,17 @@ impl<'o> Collector<'o> {
         if map_function.is_some() {
             self.counts.map_samples += 1;
         }
-        let Some(slot) = goid_of(event.goroutine).and_then(|goid| self.slot_of.get(&goid)) else { return };
-        let Some(g) = self.records.get_mut(*slot as usize) else { return };
+        let (Some(goid), kept) = (goid_of(event.goroutine), self.keep.stack_at(around, Some(stack))) else { return };
+        let live = self.record_of.get(event.slot as usize).filter(|at| **at != NO_RECORD);
+        let done = || self.done.iter().find(|at| self.records.get(**at as usize).is_some_and(|g| g.goid == goid));
+        let g = match live.or_else(done) {
+            Some(at) => self.records.get_mut(*at as usize),
+            None => self.ended.just(goid),
+        };
+        let Some(g) = g else { return };
         g.cpu_samples += 1;
-        if let Some(function) = map_function {
+        if let (Some(function), Some(stack)) = (map_function, kept) {
             g.map_sample_count += 1;
-            let stack = self.keep.stack(around, stack);
             let sample = MapSample { time: event.time, function, stack, followed_by: None };
             push_bounded(&mut g.map_samples, sample, self.options.max_map_samples);
         }
@@ -357,8 +443,9 @@ impl<'o> Collector<'o> {
     fn finish(mut self, version: Version, incomplete: Option<TraceError>) -> Trace {
         let last = self.window.map_or(0, |(_, last)| last);
         let free: FxHashSet<u32> = self.free.into_iter().collect();
-        let kept = self.records.into_iter().enumerate().filter(|(slot, _)| !free.contains(&(*slot as u32)));
-        let mut goroutines: BTreeMap<u64, Goroutine> = kept.map(|(_, g)| (g.goid, g)).collect();
+        let kept = self.records.into_iter().enumerate().filter(|(at, _)| !free.contains(&(*at as u32)));
+        let kept = kept.map(|(_, g)| g).chain(self.ended.into_goroutines());
+        let mut goroutines: BTreeMap<u64, Goroutine> = kept.map(|g| (g.goid, g)).collect();
         for g in goroutines.values_mut().filter(|g| g.ended.is_none()) {
             // A wait that a sample's block copied may have ended since.
             if let Some(span) = g.spans.back() {
@@ -395,13 +482,6 @@ impl<'o> Collector<'o> {
         trace.notes = notes(&trace, self.options);
         trace
     }
-}
-
-struct Move {
-    from: GoState,
-    to: GoState,
-    reason: Option<super::model::TextId>,
-    stack: Option<StackId>,
 }
 
 fn new_goroutine(goid: u64, time: i64) -> Goroutine {

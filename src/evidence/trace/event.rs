@@ -1,6 +1,7 @@
 //! One event of a trace, as Go's own reader presents it.
 
 use super::generation::ClockSnapshot;
+use std::num::NonZeroU32;
 
 /// "No thread", "no P" or "no goroutine" in [`Event`]'s context, as Go prints it.
 pub const NONE: i64 = -1;
@@ -52,9 +53,21 @@ impl ProcState {
     }
 }
 
-/// A stack's id; [`super::Events::frames`] resolves it until the next [`Kind::Sync`].
+/// A stack; [`super::Events::frames`] resolves it until the next [`Kind::Sync`].
+///
+/// The number is its place among the generation's stacks: dense, where the file's ids need not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StackId(pub u64);
+pub struct StackId(pub(super) NonZeroU32);
+
+impl StackId {
+    /// The stack without frames, id 0 in the file.
+    pub(super) const EMPTY: StackId = StackId(NonZeroU32::MIN);
+
+    #[inline]
+    pub(super) fn place(self) -> usize {
+        self.0.get() as usize
+    }
+}
 
 /// A kind of time range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,4 +175,6 @@ pub struct Event<'a> {
     pub kind: Kind<'a>,
     /// The stack of the goroutine in the context.
     pub stack: Option<StackId>,
+    /// Where that goroutine is among those that exist.
+    pub(super) slot: u32,
 }

@@ -6,7 +6,7 @@
 use super::error::TraceError;
 use super::event::{Event, Kind, StackId, NONE};
 use super::generation::{CpuSample, Generation, Generations, Stream};
-use super::order::{Advance, Broken, Order, Raw, ThreadSlot};
+use super::order::{Advance, Broken, Moved, Order, Passed, Place, Raw, ThreadSlot};
 use super::table::Frame;
 use super::wire::{argument_count, Cursor, Version};
 use std::sync::Arc;
@@ -15,13 +15,16 @@ use std::sync::Arc;
 /// time quadratic in its size.
 const FREE_TRIES: u64 = 20_000_000;
 const TRIES_PER_EVENT: u64 = 256;
-/// Events handed over at once by [`Events::fill`]: few enough to stay in a processor's cache.
-const BLOCK: usize = 512;
+/// Events handed over at once by [`Events::fill`]: few enough to stay in a processor's cache, many enough that two
+/// threads seldom wait for each other.
+const BLOCK: usize = 8192;
+/// The slot of no goroutine.
+const NO_SLOT: u32 = u32::MAX;
 
 /// Events of one generation in a row, with what their ids mean.
 #[derive(Debug, Default)]
 pub(super) struct Portion<'a> {
-    pub events: Vec<Event<'a>>,
+    pub passed: Passed<'a>,
     pub around: Around<'a>,
 }
 
@@ -32,7 +35,12 @@ pub(super) struct Around<'a>(Option<Arc<Generation<'a>>>);
 impl<'a> Around<'a> {
     /// A stack's frames, innermost first.
     pub fn frames(&self, stack: StackId) -> impl Iterator<Item = Frame<'a>> + '_ {
-        self.0.iter().flat_map(move |generation| generation.tables.frames(stack.0))
+        self.0.iter().flat_map(move |generation| generation.tables.frames(stack))
+    }
+
+    /// The text at a place.
+    pub fn text(&self, place: u32) -> &'a [u8] {
+        self.0.as_ref().map_or(&[], |generation| generation.tables.text(place))
     }
 
     /// The clock's units a second.
@@ -54,9 +62,10 @@ pub struct Events<'a> {
     frontier: Vec<Next>,
     samples: std::vec::IntoIter<CpuSample>,
     next_sample: Option<CpuSample>,
-    last_time: i64,
+    /// How many of the events that have passed were handed out by [`Events::next`].
+    handed_out: usize,
     syncs: u64,
-    passed: u64,
+    tried: u64,
     tries: u64,
     /// An error to hand out behind the last sync event.
     error: Option<TraceError>,
@@ -76,9 +85,9 @@ impl<'a> Events<'a> {
             frontier: Vec::new(),
             samples: Vec::new().into_iter(),
             next_sample: None,
-            last_time: 0,
+            handed_out: 0,
             syncs: 0,
-            passed: 0,
+            tried: 0,
             tries: 0,
             error: None,
             behind: None,
@@ -98,7 +107,7 @@ impl<'a> Events<'a> {
 
     /// A stack's frames, innermost first. Ids hold until the next [`Kind::Sync`].
     pub fn frames(&self, stack: StackId) -> impl Iterator<Item = Frame<'a>> + '_ {
-        self.current.iter().flat_map(move |generation| generation.tables.frames(stack.0))
+        self.current.iter().flat_map(move |generation| generation.tables.frames(stack))
     }
 
     /// The next event, None at the end of the trace. After an error there are no more events.
@@ -106,102 +115,126 @@ impl<'a> Events<'a> {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Event<'a>>, TraceError> {
-        if self.done {
-            return Ok(None);
-        }
-        let event = self.step();
-        match event {
-            Ok(Some(mut event)) => {
-                // Two threads' clocks may tie or disagree; the order found holds, so time gives way.
-                event.time = event.time.max(self.last_time.saturating_add(1));
-                self.last_time = event.time;
-                Ok(Some(event))
+        loop {
+            if let Some(place) = self.order.passed.places.get(self.handed_out) {
+                self.handed_out += 1;
+                return Ok(match *place {
+                    Place::Moved(moved) => Some(self.event(moved)),
+                    Place::Other(at) => self.order.passed.others.get(at as usize).copied(),
+                });
             }
-            other => {
-                self.done = true;
-                other
+            self.handed_out = 0;
+            self.order.passed.clear();
+            self.advance()?;
+            if self.order.passed.places.is_empty() {
+                return Ok(None);
             }
         }
+    }
+
+    fn event(&self, moved: Moved) -> Event<'a> {
+        let Moved { time, thread, proc, goroutine, goid, reason, own, stack, from, to, .. } = moved;
+        let reason = self.current.as_ref().map_or(&[][..], |generation| generation.tables.text(reason));
+        let kind = Kind::Goroutine { goid, from, to, reason, stack: own };
+        Event { time, thread, proc, goroutine, kind, stack, slot: NO_SLOT }
     }
 
     /// Moves events into an empty portion; none are left when it stays empty. An error comes behind the events before it.
     pub(super) fn fill(&mut self, block: &mut Portion<'a>) -> Result<(), TraceError> {
+        self.advance()?;
+        block.around = Around(self.current.clone());
+        self.order.passed.hand_over(&mut block.passed);
+        Ok(())
+    }
+
+    /// The threads and Ps that the events have told of.
+    pub(super) fn threads_and_procs(&self) -> (impl Iterator<Item = i64> + '_, impl Iterator<Item = i64> + '_) {
+        (self.order.threads(), self.order.procs())
+    }
+
+    /// Lets a block of one generation's events pass; none pass at the end of the trace.
+    fn advance(&mut self) -> Result<(), TraceError> {
         if let Some(error) = self.behind.take() {
             return Err(error);
         }
-        while !self.done && self.order.passed.len() < BLOCK {
+        while !self.done && self.order.passed.places.len() < BLOCK {
             let last = self.frontier.is_empty() && self.next_sample.is_none();
-            if last && !self.order.passed.is_empty() {
+            if last && !self.order.passed.places.is_empty() {
                 break;
             }
             let stepped = match last {
                 true => self.next_generation(),
-                false => self.advance(),
+                false => self.step(),
             };
-            match stepped {
-                Ok(Some(event)) => self.order.passed.push(event),
-                Ok(None) => self.done = last,
-                Err(error) => {
-                    self.done = true;
-                    match self.order.passed.is_empty() {
-                        true => return Err(error),
-                        false => self.behind = Some(error),
-                    }
+            if let Err(error) = stepped {
+                self.done = true;
+                match self.order.passed.places.is_empty() {
+                    true => return Err(error),
+                    false => self.behind = Some(error),
                 }
             }
         }
-        for event in &mut self.order.passed {
-            event.time = event.time.max(self.last_time.saturating_add(1));
-            self.last_time = event.time;
-        }
-        std::mem::swap(&mut self.order.passed, &mut block.events);
-        block.around = Around(self.current.clone());
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Option<Event<'a>>, TraceError> {
-        if let Some(event) = self.order.pop() {
-            return Ok(Some(event));
-        }
-        if self.frontier.is_empty() && self.next_sample.is_none() {
-            return self.next_generation();
-        }
-        match self.advance()? {
-            None => Ok(self.order.pop()),
-            sample => Ok(sample),
+    /// Lets some of the next events pass.
+    fn step(&mut self) -> Result<(), TraceError> {
+        let first = self.frontier.first().map_or(i64::MAX, |first| first.time);
+        match self.next_sample {
+            Some(sample) if self.frontier.is_empty() || sample.time < first => {
+                self.next_sample = self.samples.next();
+                let event = self.sample(sample)?;
+                self.order.passed.push(event);
+                Ok(())
+            }
+            _ => match self.run()? {
+                true => Ok(()),
+                false => self.out_of_order(),
+            },
         }
     }
 
-    /// Lets the next event pass into the order's list; a CPU sample is given back.
-    #[inline]
-    fn advance(&mut self) -> Result<Option<Event<'a>>, TraceError> {
-        if let Some(sample) = self.next_sample {
-            if self.frontier.first().is_none_or(|first| sample.time < first.time) {
-                self.next_sample = self.samples.next();
-                return self.sample(sample).map(Some);
+    /// Lets the first thread's events pass for as long as they are the earliest; false when its next one cannot pass yet.
+    fn run(&mut self) -> Result<bool, TraceError> {
+        let sample = self.next_sample.map_or(i64::MAX, |sample| sample.time);
+        let until = sample.min(time_at(&self.frontier, 1)).min(time_at(&self.frontier, 2));
+        let Some(next) = self.frontier.first_mut() else { return Ok(false) };
+        let (Some(generation), Some(reader)) = (&self.current, self.readers.get_mut(next.reader)) else {
+            return Ok(false);
+        };
+        loop {
+            self.tried += 1;
+            let advance = self.order.advance(&reader.raw, reader.slot, generation);
+            let passed = advance.map_err(|broken| broken.at(reader.raw.time))? == Advance::Passed;
+            if passed && !reader.read(generation)? {
+                remove(&mut self.frontier, 0);
+                return Ok(true);
+            }
+            if !passed || reader.time > until || self.order.passed.places.len() >= BLOCK {
+                next.time = reader.time;
+                sift_down(&mut self.frontier, 0);
+                return Ok(passed);
             }
         }
-        self.advance_frontier()?;
-        Ok(None)
     }
 
     fn sample(&self, sample: CpuSample) -> Result<Event<'a>, TraceError> {
-        let known = self.current.as_ref().is_some_and(|g| g.tables.has_stack(sample.stack));
-        if !known {
-            return Err(Broken("a CPU sample names a stack that is not there", sample.stack as i64).at(sample.time));
-        }
         let CpuSample { time, thread, proc, goroutine, stack } = sample;
-        Ok(Event { time, thread, proc, goroutine, kind: Kind::StackSample, stack: Some(StackId(stack)) })
+        let unknown = Broken("a CPU sample names a stack that is not there", stack as i64);
+        let stack = self.current.as_ref().and_then(|g| g.tables.stack(stack)).ok_or(unknown.at(time))?;
+        let slot = self.order.slot_of_goroutine(goroutine);
+        Ok(Event { time, thread, proc, goroutine, kind: Kind::StackSample, stack: Some(stack), slot })
     }
 
     /// Moves on to the next generation and announces it; the end, too, is announced once.
-    fn next_generation(&mut self) -> Result<Option<Event<'a>>, TraceError> {
+    fn next_generation(&mut self) -> Result<(), TraceError> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
         let ended = self.syncs > 0 && self.current.is_none();
         if ended {
-            return Ok(None);
+            self.done = true;
+            return Ok(());
         }
         self.syncs += 1;
         let mut next = match self.generations.next() {
@@ -211,9 +244,10 @@ impl<'a> Events<'a> {
                 None
             }
         };
-        let (mut time, mut snapshot) = (self.last_time, None);
+        let (mut time, mut snapshot) = (self.order.passed.last_time(), None);
         if let Some(generation) = &mut next {
             (time, snapshot) = (generation.start(), generation.clock.snapshot());
+            self.order.enter(generation.number);
             self.samples = std::mem::take(&mut generation.samples).into_iter();
             self.next_sample = self.samples.next();
             self.readers.clear();
@@ -230,19 +264,17 @@ impl<'a> Events<'a> {
         }
         self.current = next.map(Arc::new);
         let kind = Kind::Sync { number: self.syncs, snapshot };
-        Ok(Some(Event { time, thread: NONE, proc: NONE, goroutine: NONE, kind, stack: None }))
+        let (thread, proc, goroutine) = (NONE, NONE, NONE);
+        self.order.passed.push(Event { time, thread, proc, goroutine, kind, stack: None, slot: NO_SLOT });
+        Ok(())
     }
 
-    /// Lets one event of one thread pass.
-    fn advance_frontier(&mut self) -> Result<(), TraceError> {
-        self.passed += 1;
-        if self.try_advance(0)? {
-            return Ok(());
-        }
+    /// The first thread's next event cannot have happened yet: lets one event of another thread pass.
+    fn out_of_order(&mut self) -> Result<(), TraceError> {
         self.tries += self.frontier.len() as u64;
         let first = self.frontier.first().and_then(|next| self.readers.get(next.reader));
         let first = first.map_or((0, 0), |reader| (reader.raw.time, reader.stream.thread));
-        if self.tries > self.passed.saturating_mul(TRIES_PER_EVENT).saturating_add(FREE_TRIES) {
+        if self.tries > self.tried.saturating_mul(TRIES_PER_EVENT).saturating_add(FREE_TRIES) {
             return Err(Broken("too many events are out of order; thread", first.1).at(first.0));
         }
         // A sorted array is a heap as well.
@@ -255,7 +287,6 @@ impl<'a> Events<'a> {
         Err(Broken("no thread's next event fits; thread", first.1).at(first.0))
     }
 
-    #[inline]
     fn try_advance(&mut self, i: usize) -> Result<bool, TraceError> {
         let Some(next) = self.frontier.get_mut(i) else { return Ok(false) };
         let (Some(generation), Some(reader)) = (&self.current, self.readers.get_mut(next.reader)) else {
@@ -309,28 +340,30 @@ impl<'a> Reader<'a> {
             self.cursor = Cursor::new(batch.body, batch.offset);
             self.time = generation.clock.nanos(batch.time);
         }
-        let start = self.cursor;
+        let start = self.cursor.offset();
         match self.event() {
             Some(units) => {
                 self.time = self.time.saturating_add(generation.clock.nanos(units));
                 self.raw.time = self.time;
                 Ok(true)
             }
-            None => Err(start.damaged("an event is unknown or cut off")),
+            None => Err(TraceError::Damaged { offset: start, what: "an event is unknown or cut off" }),
         }
     }
 
     /// Tag and arguments into `raw`; the time difference in units.
     #[inline]
     fn event(&mut self) -> Option<u64> {
-        let tag = self.cursor.byte()?;
+        let mut cursor = self.cursor;
+        let tag = cursor.byte()?;
         let count = argument_count(tag)?;
-        let units = self.cursor.number()?;
-        self.raw.tag = tag;
-        self.raw.args = [0; 4];
-        for slot in self.raw.args.iter_mut().take(count) {
-            *slot = self.cursor.number()?;
+        let units = cursor.number()?;
+        let mut args = [0; 4];
+        for slot in args.iter_mut().take(count) {
+            *slot = cursor.number()?;
         }
+        self.cursor = cursor;
+        (self.raw.tag, self.raw.args) = (tag, args);
         Some(units)
     }
 }

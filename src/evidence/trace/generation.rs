@@ -11,6 +11,9 @@ use rustc_hash::FxHashMap;
 /// Most threads in a generation: ten times the runtime's own limit (`debug.SetMaxThreads`).
 const MAX_THREADS: usize = 100_000;
 
+/// Below this many units, a product with a whole unit of up to 1000 ns is exact in a float.
+const EXACT: u64 = 1 << 42;
+
 /// A reading of three clocks at (almost) one moment; Go 1.25 and later write one a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockSnapshot {
@@ -29,6 +32,8 @@ pub struct ClockSnapshot {
 pub(super) struct Clock {
     /// Nanoseconds a unit.
     pub unit: f64,
+    /// The same, where it is a small whole number: then integers multiply to what floats do, and sooner.
+    whole: Option<u64>,
     /// Units a second, as written.
     pub frequency: u64,
     /// Trace time (units), nanotime (ns), wall seconds, wall nanoseconds.
@@ -39,7 +44,10 @@ impl Clock {
     /// Units to nanoseconds, rounded as Go's reader rounds.
     #[inline]
     pub fn nanos(&self, units: u64) -> i64 {
-        (units as f64 * self.unit) as i64
+        match self.whole {
+            Some(whole) if units < EXACT => (units * whole) as i64,
+            _ => (units as f64 * self.unit) as i64,
+        }
     }
 
     pub fn snapshot(&self) -> Option<ClockSnapshot> {
@@ -68,6 +76,7 @@ impl Clock {
                 Some(tag::FREQUENCY) if self.frequency == 0 => {
                     self.frequency = number()?;
                     self.unit = 1.0 / (self.frequency as f64 / 1e9);
+                    self.whole = Some(self.unit as u64).filter(|whole| *whole as f64 == self.unit && *whole <= 1000);
                     if self.frequency == 0 {
                         return Err(cursor.damaged("the clock's frequency is zero"));
                     }

@@ -3,7 +3,6 @@
 use super::event::StackId;
 use super::events::Around;
 use super::model::{KeptFrame, StackRef, TextId};
-use super::table::IdTable;
 use rustc_hash::FxHashMap;
 
 /// The kept tables, and where this generation's stacks are in them.
@@ -14,11 +13,20 @@ pub(super) struct Keep {
     text_of: FxHashMap<Box<[u8]>, TextId>,
     frame_of: FxHashMap<KeptFrame, u32>,
     stack_of: FxHashMap<Box<[u32]>, StackRef>,
-    /// Place, length and id of texts asked for lately.
-    recent: [(usize, usize, TextId); 64],
-    /// By the generation's id.
-    kept: IdTable<StackRef>,
-    map_functions: IdTable<Option<TextId>>,
+    /// By the place in the generation.
+    text_at: Vec<Option<TextId>>,
+    stack_at: Vec<Option<StackRef>>,
+    map_functions: FxHashMap<StackId, Option<TextId>>,
+}
+
+/// Sets the entry at `place`, which the list is made long enough for.
+fn set<T: Copy>(list: &mut Vec<Option<T>>, place: usize, value: T) {
+    if place >= list.len() {
+        list.resize(place + 1, None);
+    }
+    if let Some(entry) = list.get_mut(place) {
+        *entry = Some(value);
+    }
 }
 
 impl Keep {
@@ -30,31 +38,29 @@ impl Keep {
             text_of: FxHashMap::default(),
             frame_of: FxHashMap::default(),
             stack_of: FxHashMap::default(),
-            recent: [(0, 0, TextId(0)); 64],
-            kept: IdTable::new(),
-            map_functions: IdTable::new(),
+            text_at: Vec::new(),
+            stack_at: Vec::new(),
+            map_functions: FxHashMap::default(),
         }
     }
 
-    /// Stack ids mean something else from here on.
+    /// Places of texts and stacks mean something else from here on.
     pub fn new_generation(&mut self) {
-        self.kept = IdTable::new();
-        self.map_functions = IdTable::new();
+        self.text_at.clear();
+        self.stack_at.clear();
+        self.map_functions.clear();
     }
 
-    /// The id of a text that stays where it is in the file: few places hold the reasons of all waits.
+    /// The text at a place of the current generation, None for the empty one.
     #[inline]
-    pub fn text_at(&mut self, bytes: &[u8]) -> TextId {
-        let place = bytes.as_ptr() as usize;
-        let slot = (place ^ (place >> 6)) % self.recent.len();
-        match self.recent.get(slot) {
-            Some(&(known, len, id)) if (known, len) == (place, bytes.len()) => id,
+    pub fn text_at(&mut self, around: &Around, place: u32) -> Option<TextId> {
+        match self.text_at.get(place as usize) {
+            _ if place == 0 => None,
+            Some(known @ Some(_)) => *known,
             _ => {
-                let id = self.text(bytes);
-                if let Some(recent) = self.recent.get_mut(slot) {
-                    *recent = (place, bytes.len(), id);
-                }
-                id
+                let text = self.text(around.text(place));
+                set(&mut self.text_at, place as usize, text);
+                Some(text)
             }
         }
     }
@@ -63,17 +69,23 @@ impl Keep {
         if let Some(id) = self.text_of.get(bytes) {
             return *id;
         }
-        let id = TextId(self.texts.len() as u32);
+        let id = TextId::new(self.texts.len());
         self.texts.push(String::from_utf8_lossy(bytes).into());
         self.text_of.insert(bytes.into(), id);
         id
     }
 
-    /// Keeps a stack of the current generation.
-    pub fn stack(&mut self, around: &Around, stack: StackId) -> StackRef {
-        if let Some(kept) = self.kept.get(stack.0) {
-            return kept;
+    /// Keeps a stack of the current generation, but the empty one.
+    #[inline]
+    pub fn stack_at(&mut self, around: &Around, stack: Option<StackId>) -> Option<StackRef> {
+        let stack = stack.filter(|stack| *stack != StackId::EMPTY)?;
+        match self.stack_at.get(stack.place()) {
+            Some(known @ Some(_)) => *known,
+            _ => Some(self.stack(around, stack)),
         }
+    }
+
+    fn stack(&mut self, around: &Around, stack: StackId) -> StackRef {
         let mut frames = Vec::new();
         for frame in around.frames(stack) {
             let (function, file) = (self.text(frame.function), self.text(frame.file));
@@ -88,33 +100,33 @@ impl Keep {
         let kept = match self.stack_of.get(frames.as_slice()) {
             Some(kept) => *kept,
             None => {
-                let kept = StackRef(self.stacks.len() as u32);
+                let kept = StackRef::new(self.stacks.len());
                 let frames: Box<[u32]> = frames.into();
                 self.stacks.push(frames.clone());
                 self.stack_of.insert(frames, kept);
                 kept
             }
         };
-        self.kept.insert(stack.0, kept);
+        set(&mut self.stack_at, stack.place(), kept);
         kept
     }
 
     /// The function of a kept stack's outermost frame; the runtime writes a nameless one where a
     /// preempted goroutine's stack cannot be walked.
     pub fn outermost(&self, stack: StackRef) -> Option<TextId> {
-        let frame = *self.stacks.get(stack.0 as usize)?.last()?;
+        let frame = *self.stacks.get(stack.place())?.last()?;
         let function = self.frames.get(frame as usize)?.function;
-        self.texts.get(function.0 as usize).filter(|name| !name.is_empty()).map(|_| function)
+        self.texts.get(function.place()).filter(|name| !name.is_empty()).map(|_| function)
     }
 
     /// The map operation a stack of the current generation is in: the innermost frame that is one.
     pub fn map_function(&mut self, around: &Around, stack: StackId) -> Option<TextId> {
-        if let Some(known) = self.map_functions.get(stack.0) {
-            return known;
+        if let Some(known) = self.map_functions.get(&stack) {
+            return *known;
         }
         let name = around.frames(stack).map(|frame| frame.function).find(|name| is_map_function(name));
         let found = name.map(|name| self.text(name));
-        self.map_functions.insert(stack.0, found);
+        self.map_functions.insert(stack, found);
         found
     }
 }

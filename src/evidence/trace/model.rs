@@ -5,6 +5,7 @@ use super::error::TraceError;
 use super::event::GoState;
 use super::wire::Version;
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 
 /// How much of a trace to keep. The defaults hold a trace of 10^7 events well under 200 MB.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ impl Default for Options {
             max_spans: 32,
             max_all_spans: 500_000,
             max_goroutines: 500_000,
-            max_ended: 50_000,
+            max_ended: 10_000,
             max_wakers: 8,
             max_map_samples: 32,
             focus: Vec::new(),
@@ -48,11 +49,40 @@ impl Options {
 
 /// A text of a [`Trace`]; [`Trace::text`] resolves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TextId(pub(super) u32);
+pub struct TextId(NonZeroU32);
 
 /// A stack of a [`Trace`]; [`Trace::stack`] resolves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StackRef(pub(super) u32);
+pub struct StackRef(NonZeroU32);
+
+/// A place in a list, as a number that is never zero: half the size where there may be none.
+fn number(place: usize) -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
+}
+
+fn place(number: NonZeroU32) -> usize {
+    number.get() as usize - 1
+}
+
+impl TextId {
+    pub(super) fn new(at: usize) -> TextId {
+        TextId(number(at))
+    }
+
+    pub(super) fn place(self) -> usize {
+        place(self.0)
+    }
+}
+
+impl StackRef {
+    pub(super) fn new(at: usize) -> StackRef {
+        StackRef(number(at))
+    }
+
+    pub(super) fn place(self) -> usize {
+        place(self.0)
+    }
+}
 
 /// A frame kept beyond its generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -242,12 +272,12 @@ pub struct Trace {
 impl Trace {
     /// A text; bytes that were not UTF-8 are replaced by U+FFFD. Not escaped: it comes from the target.
     pub fn text(&self, id: TextId) -> &str {
-        self.texts.get(id.0 as usize).map_or("", |text| text)
+        self.texts.get(id.place()).map_or("", |text| text)
     }
 
     /// A stack's frames, innermost first.
     pub fn stack(&self, stack: StackRef) -> impl Iterator<Item = StackFrame<'_>> + '_ {
-        let frames = self.stacks.get(stack.0 as usize).map_or(&[][..], |frames| frames);
+        let frames = self.stacks.get(stack.place()).map_or(&[][..], |frames| frames);
         frames.iter().filter_map(|at| self.frames.get(*at as usize)).map(|frame| StackFrame {
             pc: frame.pc,
             function: self.text(frame.function),
@@ -258,7 +288,7 @@ impl Trace {
 
     /// Every stack that is kept.
     pub fn stacks(&self) -> impl Iterator<Item = StackRef> {
-        (0..self.stacks.len() as u32).map(StackRef)
+        (0..self.stacks.len()).map(StackRef::new)
     }
 
     /// Goroutines that still wait when the trace ends, by goid.

@@ -1,8 +1,10 @@
 //! Tables by id: a generation's strings and stacks, and what is kept of them after it.
 
 use super::error::TraceError;
+use super::event::StackId;
 use super::wire::{tag, Cursor};
 use rustc_hash::FxHashMap;
+use std::num::NonZeroU32;
 
 /// Most frames a stack may have (`tracev2.MaxFramesPerStack`).
 const MAX_FRAMES: u64 = 128;
@@ -74,23 +76,33 @@ struct RawFrame {
     line: u64,
 }
 
-/// The strings and stacks of one generation.
+/// The strings and stacks of one generation, each by its place: dense where the file's ids need not be.
 #[derive(Debug)]
 pub(super) struct Tables<'a> {
-    strings: IdTable<&'a [u8]>,
-    /// A stack: where its frames start in `frame_of`, and how many they are.
-    stacks: IdTable<(u32, u8)>,
+    strings: IdTable<NonZeroU32>,
+    /// By place; the first is the empty one.
+    texts: Vec<&'a [u8]>,
+    stacks: IdTable<NonZeroU32>,
+    /// By place, which starts at 1: where its frames start in `frame_of`, and how many they are.
+    spans: Vec<(u32, u8)>,
     frame_of: Vec<u32>,
     /// One frame a program counter, the first told, as Go's own reader has it.
     frames: Vec<RawFrame>,
     by_pc: FxHashMap<u64, u32>,
 }
 
+fn next_place(len: usize) -> Option<NonZeroU32> {
+    u32::try_from(len).ok().and_then(NonZeroU32::new)
+}
+
 impl<'a> Tables<'a> {
     pub fn new() -> Tables<'a> {
         Tables {
             strings: IdTable::new(),
+            texts: vec![&[]],
             stacks: IdTable::new(),
+            // Nobody's, and the empty stack's.
+            spans: vec![(0, 0), (0, 0)],
             frame_of: Vec::new(),
             frames: Vec::new(),
             by_pc: FxHashMap::default(),
@@ -111,9 +123,11 @@ impl<'a> Tables<'a> {
                 return Err(cursor.damaged("a string is longer than 1 KiB"));
             }
             let text = cursor.take(len).ok_or(cut)?;
-            if id == 0 || !self.strings.insert(id, text) {
+            let place = next_place(self.texts.len()).ok_or(cursor.damaged("too many strings"))?;
+            if id == 0 || !self.strings.insert(id, place) {
                 return Err(cursor.damaged("two strings have the same id"));
             }
+            self.texts.push(text);
         }
         Ok(())
     }
@@ -142,9 +156,11 @@ impl<'a> Tables<'a> {
                 }
                 self.frame_of.push(at);
             }
-            if id == 0 || !self.stacks.insert(id, (start, count as u8)) {
+            let place = next_place(self.spans.len()).ok_or(cursor.damaged("too many stacks"))?;
+            if id == 0 || !self.stacks.insert(id, place) {
                 return Err(cursor.damaged("two stacks have the same id"));
             }
+            self.spans.push((start, count as u8));
         }
         Ok(())
     }
@@ -155,23 +171,37 @@ impl<'a> Tables<'a> {
     }
 
     /// A string; id 0 is the empty one.
-    #[inline]
     pub fn string(&self, id: u64) -> Option<&'a [u8]> {
-        if id == 0 {
-            return Some(&[]);
-        }
-        self.strings.get(id)
+        self.place_of(id).map(|place| self.text(place))
     }
 
-    /// Whether the stack is known; id 0 is the empty one.
+    /// The place of a string.
     #[inline]
-    pub fn has_stack(&self, id: u64) -> bool {
-        id == 0 || self.stacks.get(id).is_some()
+    pub fn place_of(&self, id: u64) -> Option<u32> {
+        match id {
+            0 => Some(0),
+            _ => self.strings.get(id).map(NonZeroU32::get),
+        }
     }
 
-    /// A stack's frames, innermost first; none for an unknown id.
-    pub fn frames(&self, id: u64) -> impl Iterator<Item = Frame<'a>> + '_ {
-        let (start, count) = self.stacks.get(id).unwrap_or_default();
+    /// The string at a place.
+    #[inline]
+    pub fn text(&self, place: u32) -> &'a [u8] {
+        self.texts.get(place as usize).copied().unwrap_or_default()
+    }
+
+    /// The stack of an id; id 0 is the empty one.
+    #[inline]
+    pub fn stack(&self, id: u64) -> Option<StackId> {
+        match id {
+            0 => Some(StackId::EMPTY),
+            _ => self.stacks.get(id).map(StackId),
+        }
+    }
+
+    /// A stack's frames, innermost first.
+    pub fn frames(&self, stack: StackId) -> impl Iterator<Item = Frame<'a>> + '_ {
+        let (start, count) = self.spans.get(stack.place()).copied().unwrap_or_default();
         let start = start as usize;
         let of = self.frame_of.get(start..start + usize::from(count)).unwrap_or_default();
         of.iter().filter_map(|at| self.frames.get(*at as usize)).map(|f| Frame {

@@ -74,9 +74,21 @@ impl<'a> Cursor<'a> {
             self.at += 1;
             return Some(u64::from(first));
         }
-        self.long_number()
+        let word = self.data.get(self.at..).and_then(|rest| rest.first_chunk()).map(|bytes| u64::from_le_bytes(*bytes));
+        // The top bit that is not set ends a number; its 7-bit groups move together by pairs, without a branch.
+        match word.map(|word| (word, !word & 0x8080_8080_8080_8080)) {
+            Some((word, ends)) if ends != 0 => {
+                let groups = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+                let pairs = groups & 0x007f_007f_007f_007f | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+                let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+                self.at += ends.trailing_zeros() as usize / 8 + 1;
+                Some(fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4)
+            }
+            _ => self.long_number(),
+        }
     }
 
+    #[cold]
     fn long_number(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for i in 0..10usize {

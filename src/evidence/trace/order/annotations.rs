@@ -51,7 +51,7 @@ impl<'a> Order<'a> {
         at.now.runs_user_code()?;
         let (task, name) = (at.arg(0), at.text(1)?);
         self.current_goroutine(at)?;
-        self.regions.entry(at.now.goroutine).or_default().push((task, name));
+        self.regions.entry(at.now.goroutine.id).or_default().push((task, name));
         self.pass(at, Kind::RegionBegin { task, name }, at.stack_or_none(2)?)
     }
 
@@ -60,9 +60,9 @@ impl<'a> Order<'a> {
         at.now.runs_user_code()?;
         let (task, name) = (at.arg(0), at.text(1)?);
         self.current_goroutine(at)?;
-        if let Some(innermost) = self.regions.get_mut(&at.now.goroutine).and_then(Vec::pop) {
+        if let Some(innermost) = self.regions.get_mut(&at.now.goroutine.id).and_then(Vec::pop) {
             if innermost != (task, name) {
-                return Err(Broken("a region ends that is not the innermost one", at.now.goroutine));
+                return Err(Broken("a region ends that is not the innermost one", at.now.goroutine.id));
             }
         }
         self.pass(at, Kind::RegionEnd { task, name }, at.stack_or_none(2)?)

@@ -9,15 +9,18 @@
 
 mod annotations;
 mod goroutines;
+mod passed;
 mod procs;
 mod ranges;
 
 use super::error::TraceError;
-use super::event::{Event, Kind, StackId, NONE};
+use super::event::{Event, GoState, Kind, StackId, NONE};
 use super::generation::Generation;
 use super::wire::tag;
+pub(super) use passed::{Moved, Passed, Place};
 use ranges::RangeKey;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::hash_map::Entry;
 
 /// A timed event before it is ordered; `args` without the time difference.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,12 +50,28 @@ pub(super) enum Advance {
 
 type Step = Result<Advance, Broken>;
 
-/// What a thread runs: [`NONE`] for what it does not have.
+/// An id and where its state is, which saves looking that up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    id: i64,
+    slot: u32,
+}
+
+impl Held {
+    const NOTHING: Held = Held { id: NONE, slot: u32::MAX };
+
+    fn is_nothing(self) -> bool {
+        self.id == NONE
+    }
+}
+
+/// What a thread runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Context {
+    /// [`NONE`] for none.
     thread: i64,
-    proc: i64,
-    goroutine: i64,
+    proc: Held,
+    goroutine: Held,
 }
 
 impl Context {
@@ -65,7 +84,7 @@ impl Context {
 
     fn needs_proc(&self) -> Result<(), Broken> {
         self.needs_thread()?;
-        if self.proc == NONE {
+        if self.proc.is_nothing() {
             return Err(Broken("an event on a thread that has no P", self.thread));
         }
         Ok(())
@@ -73,15 +92,15 @@ impl Context {
 
     fn needs_goroutine(&self) -> Result<(), Broken> {
         self.needs_thread()?;
-        if self.goroutine == NONE {
+        if self.goroutine.is_nothing() {
             return Err(Broken("an event on a thread that runs no goroutine", self.thread));
         }
         Ok(())
     }
 
     fn needs_no_goroutine(&self) -> Result<(), Broken> {
-        if self.goroutine != NONE {
-            return Err(Broken("a thread starts a goroutine while it runs another", self.goroutine));
+        if !self.goroutine.is_nothing() {
+            return Err(Broken("a thread starts a goroutine while it runs another", self.goroutine.id));
         }
         Ok(())
     }
@@ -125,12 +144,66 @@ enum ProcStatus {
 
 #[derive(Debug, Clone, Copy)]
 struct Goroutine {
+    id: i64,
     status: GoStatus,
     seq: Seq,
 }
 
+/// Goroutines that exist, each in a slot that another takes over when it has ended.
+#[derive(Debug, Default)]
+struct Goroutines {
+    slots: Vec<Goroutine>,
+    free: Vec<u32>,
+    slot_of: FxHashMap<i64, u32>,
+}
+
+impl Goroutines {
+    fn find(&self, id: i64) -> Option<Held> {
+        self.slot_of.get(&id).map(|slot| Held { id, slot: *slot })
+    }
+
+    /// The state of a goroutine that may have ended, and its slot have been taken over, since it was held.
+    #[inline]
+    fn held(&mut self, held: Held) -> Option<&mut Goroutine> {
+        let slot = match self.slots.get(held.slot as usize) {
+            Some(there) if there.id == held.id && !held.is_nothing() => held.slot,
+            _ => *self.slot_of.get(&held.id)?,
+        };
+        self.slots.get_mut(slot as usize)
+    }
+
+    fn get_mut(&mut self, id: i64) -> Option<(Held, &mut Goroutine)> {
+        let held = self.find(id)?;
+        self.slots.get_mut(held.slot as usize).map(|state| (held, state))
+    }
+
+    /// Adds one; None when it is there.
+    fn add(&mut self, state: Goroutine) -> Option<Held> {
+        let slot = *self.free.last().unwrap_or(&(self.slots.len() as u32));
+        match self.slot_of.entry(state.id) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(vacant) => vacant.insert(slot),
+        };
+        self.free.pop();
+        match self.slots.get_mut(slot as usize) {
+            Some(free) => *free = state,
+            None => self.slots.push(state),
+        }
+        Some(Held { id: state.id, slot })
+    }
+
+    fn remove(&mut self, id: i64) {
+        let Some(slot) = self.slot_of.remove(&id) else { return };
+        if let Some(state) = self.slots.get_mut(slot as usize) {
+            state.id = NONE;
+        }
+        self.free.push(slot);
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Proc {
+    id: i64,
     status: ProcStatus,
     seq: Seq,
     /// The thread that had it last.
@@ -142,8 +215,8 @@ struct Thread {
     id: i64,
     /// Whether an event of this thread, or one that names it, was looked at.
     known: bool,
-    goroutine: i64,
-    proc: i64,
+    goroutine: Held,
+    proc: Held,
 }
 
 /// The index of a thread in [`Order`].
@@ -160,8 +233,9 @@ enum GcMark {
 /// The state of the whole scheduler.
 #[derive(Debug)]
 pub(super) struct Order<'a> {
-    goroutines: FxHashMap<i64, Goroutine>,
-    procs: FxHashMap<i64, Proc>,
+    goroutines: Goroutines,
+    procs: Vec<Proc>,
+    proc_of: FxHashMap<i64, u32>,
     threads: Vec<Thread>,
     thread_of: FxHashMap<i64, usize>,
     /// Active tasks: name and parent.
@@ -175,14 +249,29 @@ pub(super) struct Order<'a> {
     gc_seq: u64,
     gc_mark: GcMark,
     first_generation: Option<u64>,
-    /// What the last event turned into, and how much of it was handed out: one event, rarely three.
-    pub(super) passed: Vec<Event<'a>>,
-    handed_out: usize,
+    pub(super) passed: Passed<'a>,
+}
+
+/// A goroutine's change of state; the reason by its place among the generation's strings.
+struct Change {
+    from: GoState,
+    to: GoState,
+    reason: u32,
+    /// Its own stack: where it starts when created, where it stands otherwise.
+    own: Option<StackId>,
+    /// That of the context's goroutine.
+    stack: Option<StackId>,
+}
+
+impl Change {
+    fn new(from: GoState, to: GoState) -> Change {
+        Change { from, to, reason: 0, own: None, stack: None }
+    }
 }
 
 /// What a step needs to know around its event.
 struct At<'g, 'a> {
-    raw: Raw,
+    raw: &'g Raw,
     generation: &'g Generation<'a>,
     first: bool,
     slot: Option<ThreadSlot>,
@@ -206,31 +295,34 @@ impl<'a> At<'_, 'a> {
         Seq { generation: self.generation.number, count: 0 }
     }
 
-    fn text(&self, i: usize) -> Result<&'a [u8], Broken> {
+    /// The place of the string that an argument names.
+    fn place(&self, i: usize) -> Result<u32, Broken> {
         let id = self.arg(i);
-        self.generation.tables.string(id).ok_or(Broken("an event names a string that is not there", id as i64))
+        self.generation.tables.place_of(id).ok_or(Broken("an event names a string that is not there", id as i64))
+    }
+
+    fn text(&self, i: usize) -> Result<&'a [u8], Broken> {
+        Ok(self.generation.tables.text(self.place(i)?))
     }
 
     /// The stack an argument names; id 0 is an empty stack.
     fn stack(&self, i: usize) -> Result<StackId, Broken> {
         let id = self.arg(i);
-        if !self.generation.tables.has_stack(id) {
-            return Err(Broken("an event names a stack that is not there", id as i64));
-        }
-        Ok(StackId(id))
+        self.generation.tables.stack(id).ok_or(Broken("an event names a stack that is not there", id as i64))
     }
 
     /// The stack an argument names, None for id 0.
     fn stack_or_none(&self, i: usize) -> Result<Option<StackId>, Broken> {
-        Ok(Some(self.stack(i)?).filter(|stack| stack.0 != 0))
+        Ok(Some(self.stack(i)?).filter(|stack| *stack != StackId::EMPTY))
     }
 }
 
 impl<'a> Order<'a> {
     pub fn new() -> Order<'a> {
         Order {
-            goroutines: FxHashMap::default(),
-            procs: FxHashMap::default(),
+            goroutines: Goroutines::default(),
+            procs: Vec::new(),
+            proc_of: FxHashMap::default(),
             threads: Vec::new(),
             thread_of: FxHashMap::default(),
             tasks: FxHashMap::default(),
@@ -240,8 +332,7 @@ impl<'a> Order<'a> {
             gc_seq: 0,
             gc_mark: GcMark::Undetermined,
             first_generation: None,
-            passed: Vec::new(),
-            handed_out: 0,
+            passed: Passed::default(),
         }
     }
 
@@ -253,34 +344,40 @@ impl<'a> Order<'a> {
         let next = self.threads.len();
         let at = *self.thread_of.entry(id).or_insert(next);
         if at == next {
-            self.threads.push(Thread { id, known: false, goroutine: NONE, proc: NONE });
+            self.threads.push(Thread { id, known: false, goroutine: Held::NOTHING, proc: Held::NOTHING });
         }
         Some(ThreadSlot(at))
     }
 
-    /// The next event that has passed.
-    #[inline]
-    pub fn pop(&mut self) -> Option<Event<'a>> {
-        let event = self.passed.get(self.handed_out).copied();
-        if event.is_some() {
-            self.handed_out += 1;
-        } else if self.handed_out > 0 {
-            self.passed.clear();
-            self.handed_out = 0;
-        }
-        event
+    /// Events of this generation come next.
+    pub fn enter(&mut self, generation: u64) {
+        self.first_generation.get_or_insert(generation);
+    }
+
+    /// Where goroutine `id` is, if it is.
+    pub fn slot_of_goroutine(&self, id: i64) -> u32 {
+        self.goroutines.find(id).unwrap_or(Held::NOTHING).slot
+    }
+
+    /// The threads and Ps that the events have told of.
+    pub fn threads(&self) -> impl Iterator<Item = i64> + '_ {
+        self.threads.iter().filter(|thread| thread.known).map(|thread| thread.id)
+    }
+
+    pub fn procs(&self) -> impl Iterator<Item = i64> + '_ {
+        self.procs.iter().map(|proc| proc.id)
     }
 
     /// Lets the thread's event pass if it can have happened now.
     #[inline]
     pub fn advance(&mut self, raw: &Raw, slot: Option<ThreadSlot>, generation: &Generation<'a>) -> Step {
-        let first = *self.first_generation.get_or_insert(generation.number) == generation.number;
-        let mut now = Context { thread: NONE, proc: NONE, goroutine: NONE };
+        let first = self.first_generation == Some(generation.number);
+        let mut now = Context { thread: NONE, proc: Held::NOTHING, goroutine: Held::NOTHING };
         if let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot.0)) {
             thread.known = true;
             now = Context { thread: thread.id, proc: thread.proc, goroutine: thread.goroutine };
         }
-        let at = At { raw: *raw, generation, first, slot, now };
+        let at = At { raw, generation, first, slot, now };
         match raw.tag {
             tag::GO_CREATE | tag::GO_CREATE_BLOCKED => self.go_create(&at),
             tag::GO_CREATE_SYSCALL => self.go_create_syscall(&at),
@@ -320,7 +417,8 @@ impl<'a> Order<'a> {
     }
 
     /// Sets what the event's thread runs from now on.
-    fn bind(&mut self, at: &At, proc: i64, goroutine: i64) {
+    #[inline]
+    fn bind(&mut self, at: &At, proc: Held, goroutine: Held) {
         if let Some(thread) = at.slot.and_then(|slot| self.threads.get_mut(slot.0)) {
             thread.proc = proc;
             thread.goroutine = goroutine;
@@ -336,23 +434,52 @@ impl<'a> Order<'a> {
     #[inline(always)]
     fn pass_in(&mut self, now: Context, at: &At, kind: Kind<'a>, stack: Option<StackId>) -> Step {
         let Context { thread, proc, goroutine } = now;
-        self.passed.push(Event { time: at.raw.time, thread, proc, goroutine, kind, stack });
+        let (slot, proc, goroutine) = (goroutine.slot, proc.id, goroutine.id);
+        self.passed.push(Event { time: at.raw.time, thread, proc, goroutine, kind, stack, slot });
         Ok(Advance::Passed)
     }
 
-    fn current_goroutine(&mut self, at: &At) -> Result<&mut Goroutine, Broken> {
-        let id = at.now.goroutine;
-        self.goroutines.get_mut(&id).ok_or(Broken("an event of a goroutine that does not exist", id))
+    /// A goroutine changes its state, in the context before it.
+    #[inline(always)]
+    fn moves(&mut self, now: Context, at: &At, goroutine: Held, change: Change) -> Step {
+        let Change { from, to, reason, own, stack } = change;
+        self.passed.push_moved(Moved {
+            time: at.raw.time,
+            thread: now.thread,
+            proc: now.proc.id,
+            goroutine: now.goroutine.id,
+            goid: goroutine.id,
+            slot: goroutine.slot,
+            reason,
+            own,
+            stack,
+            from,
+            to,
+        });
+        Ok(Advance::Passed)
     }
 
+    #[inline]
+    fn current_goroutine(&mut self, at: &At) -> Result<&mut Goroutine, Broken> {
+        let held = at.now.goroutine;
+        self.goroutines.held(held).ok_or(Broken("an event of a goroutine that does not exist", held.id))
+    }
+
+    #[inline]
     fn current_proc(&mut self, at: &At) -> Result<&mut Proc, Broken> {
-        let id = at.now.proc;
-        self.procs.get_mut(&id).ok_or(Broken("an event on a P that does not exist", id))
+        let Held { id, slot } = at.now.proc;
+        self.procs.get_mut(slot as usize).ok_or(Broken("an event on a P that does not exist", id))
+    }
+
+    fn proc(&mut self, id: i64) -> Option<(Held, &mut Proc)> {
+        let slot = *self.proc_of.get(&id)?;
+        self.procs.get_mut(slot as usize).map(|proc| (Held { id, slot }, proc))
     }
 
     /// The current goroutine, which must be in `status`.
+    #[inline]
     fn current_in(&mut self, at: &At, status: GoStatus) -> Result<&mut Goroutine, Broken> {
-        let id = at.now.goroutine;
+        let id = at.now.goroutine.id;
         let state = self.current_goroutine(at)?;
         if state.status != status {
             return Err(Broken("an event of a goroutine that is in another state", id));

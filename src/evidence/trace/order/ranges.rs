@@ -55,7 +55,7 @@ impl<'a> Order<'a> {
     pub(super) fn goroutine_range_begin(&mut self, at: &At<'_, 'a>) -> Step {
         at.now.runs_user_code()?;
         self.current_goroutine(at)?;
-        let goroutine = at.now.goroutine;
+        let goroutine = at.now.goroutine.id;
         if at.raw.tag == tag::STW_BEGIN {
             let reason = at.text(0)?;
             let open = self.stops.entry(goroutine).or_default();
@@ -74,7 +74,7 @@ impl<'a> Order<'a> {
     pub(super) fn goroutine_range_end(&mut self, at: &At<'_, 'a>) -> Step {
         at.now.runs_user_code()?;
         self.current_goroutine(at)?;
-        let goroutine = at.now.goroutine;
+        let goroutine = at.now.goroutine.id;
         let range = if at.raw.tag == tag::STW_END {
             let reason = self.end_stop_the_world(goroutine)?;
             // The reason's string may be of an older generation, in which case its text is gone.
@@ -97,7 +97,7 @@ impl<'a> Order<'a> {
     /// The goroutine named need not be the current one.
     pub(super) fn assist_active(&mut self, at: &At<'_, 'a>) -> Step {
         let goroutine = at.id(0);
-        if !self.goroutines.contains_key(&goroutine) {
+        if self.goroutines.find(goroutine).is_none() {
             return Err(Broken("a goroutine that does not exist helps the collector", goroutine));
         }
         self.go_on(at, RangeKey::Assist { goroutine }, goroutine)?;
@@ -107,7 +107,7 @@ impl<'a> Order<'a> {
 
     pub(super) fn sweep_begin(&mut self, at: &At<'_, 'a>) -> Step {
         at.now.needs_proc()?;
-        let proc = at.now.proc;
+        let proc = at.now.proc.id;
         self.open(RangeKey::Sweep { proc }, proc)?;
         let range = Range::GcSweep { proc };
         self.pass(at, Kind::Range { edge: Edge::Begin, range, swept: None }, at.stack_or_none(0)?)
@@ -115,7 +115,7 @@ impl<'a> Order<'a> {
 
     pub(super) fn sweep_active(&mut self, at: &At<'_, 'a>) -> Step {
         let proc = at.id(0);
-        if !self.procs.contains_key(&proc) {
+        if !self.proc_of.contains_key(&proc) {
             return Err(Broken("a P that does not exist sweeps", proc));
         }
         self.go_on(at, RangeKey::Sweep { proc }, proc)?;
@@ -125,7 +125,7 @@ impl<'a> Order<'a> {
 
     pub(super) fn sweep_end(&mut self, at: &At<'_, 'a>) -> Step {
         at.now.needs_proc()?;
-        let proc = at.now.proc;
+        let proc = at.now.proc.id;
         self.close(RangeKey::Sweep { proc }, proc)?;
         let kind = Kind::Range { edge: Edge::End, range: Range::GcSweep { proc }, swept: Some((at.arg(0), at.arg(1))) };
         self.pass(at, kind, None)
