@@ -761,12 +761,11 @@ fn evidence(
     to: OutputArgs,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
-    let (text, suspected) = guarded(py, || {
-        let found = joined(&profiles, trace.as_deref(), target.map(|target| target.0.clone()), force)?;
-        Ok((report::render(&found, form, colour), found.is_suspicious()))
-    })?;
-    Output::open(to)?.run(py, move |_, out| write_all(out, &text))?;
-    Ok(suspected)
+    let found = guarded(py, || joined(&profiles, trace.as_deref(), target.map(|target| target.0.clone()), force))?;
+    Output::open(to)?.run(py, move |_, out| {
+        report::write(&found, form, colour, out)?;
+        Ok(found.is_suspicious())
+    })
 }
 
 /// Reads the files and joins them, with a core or process where there is one.

@@ -1,19 +1,19 @@
 //! The record as JSON, `gomap.evidence/1`: unknown is null with an entry in `limits`.
 
 use super::chain;
-use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, MapView, Score};
-use serde::ser::{Serialize, Serializer};
+use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, MapView, Score, Window};
+use serde::{Serialize, Serializer};
 use serde_json::{json, Value};
+use std::io::{self, Write};
 
 /// The whole record on one line; goroutines are written one by one, for there may be very many.
-pub fn text(evidence: &Evidence) -> String {
+pub fn write(evidence: &Evidence, out: &mut dyn Write) -> io::Result<()> {
     let rest = rest(evidence);
     let members = rest.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), Member::Value(value)));
-    let mut out = Vec::new();
-    let mut json = serde_json::Serializer::new(&mut out);
-    let written = json.collect_map(members.chain([("goroutines", Member::Goroutines(evidence))]));
-    written.expect("plain data, into memory");
-    String::from_utf8(out).expect("JSON is UTF-8")
+    let mut out = io::BufWriter::with_capacity(1 << 16, out);
+    serde_json::Serializer::new(&mut out).collect_map(members.chain([("goroutines", Member::Goroutines(evidence))]))?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// A member of the record.
@@ -120,26 +120,68 @@ fn cluster(cluster: &Cluster) -> Value {
     })
 }
 
-fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
-    let mut sources = serde_json::Map::new();
-    for told in &goroutine.profiles {
-        let id = evidence.inputs.get(told.input).map_or("", |input| &input.id);
-        let labels: serde_json::Map<String, Value> =
-            told.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
-        let what = json!({"state": told.state, "minutes": told.minutes, "leaked": told.leaked, "labels": labels});
-        sources.insert(id.to_string(), what);
+/// A goroutine's record: fields in their order, nothing copied that need not be.
+#[derive(Serialize)]
+struct GoroutineRecord<'a> {
+    goid: u64,
+    cluster: Option<&'a str>,
+    joined_by: &'static str,
+    sources: Sources<'a>,
+    g: Option<String>,
+    blocked_on: Value,
+    windows: Vec<Value>,
+    waited_ns: Option<Waited>,
+    lookup: Option<&'a Value>,
+    score: ScoreRecord<'a>,
+    conflicts: &'a [String],
+    confidence: &'static str,
+}
+
+#[derive(Serialize)]
+struct Waited {
+    low: i64,
+    high: Option<i64>,
+}
+
+/// What each source says of it, by the source's id.
+struct Sources<'a>(&'a Evidence, &'a Goroutine);
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Profile { state: &'a str, minutes: Option<u64>, leaked: bool, labels: serde_json::Map<String, Value> },
+    Trace(Value),
+}
+
+impl Serialize for Sources<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Sources(evidence, goroutine) = self;
+        let profiles = goroutine.profiles.iter().map(|told| {
+            let id = evidence.inputs.get(told.input).map_or("", |input| &input.id);
+            let labels = told.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+            (id, Told::Profile { state: &told.state, minutes: told.minutes, leaked: told.leaked, labels })
+        });
+        let trace = goroutine.trace.as_ref().map(|told| ("t1", Told::Trace(in_trace(told))));
+        serializer.collect_map(profiles.chain(trace))
     }
-    if let Some(told) = &goroutine.trace {
-        sources.insert("t1".to_string(), in_trace(told));
-    }
-    json!({
-        "goid": goroutine.goid,
-        "cluster": evidence.clusters.get(goroutine.cluster).map(|cluster| &cluster.id),
-        "joined_by": goroutine.link.name(),
-        "sources": sources,
-        "g": goroutine.memory.as_ref().map(|memory| format!("{:#x}", memory.g)),
-        "blocked_on": blocked_on(evidence, goroutine),
-        "windows": goroutine.windows.iter().map(|window| json!({
+}
+
+#[derive(Serialize)]
+struct ScoreRecord<'a> {
+    total: i32,
+    terms: Vec<TermRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct TermRecord<'a> {
+    id: &'static str,
+    points: i32,
+    because: &'a str,
+}
+
+fn goroutine<'a>(evidence: &'a Evidence, goroutine: &'a Goroutine) -> GoroutineRecord<'a> {
+    let window = |window: &Window| {
+        json!({
             "lookup": window.lookup,
             "function": window.function,
             "caller": window.caller.as_ref().map(frame),
@@ -148,13 +190,22 @@ fn goroutine(evidence: &Evidence, goroutine: &Goroutine) -> Value {
             "reason": window.reason,
             "ends": Value::Null,
             "link": window.site.name(),
-        })).collect::<Vec<_>>(),
-        "waited_ns": evidence.waited(goroutine).map(|(low, high)| json!({"low": low, "high": high})),
-        "lookup": goroutine.memory.as_ref().and_then(|memory| Some(&memory.lookup.as_ref()?.record)),
-        "score": score(&goroutine.score),
-        "conflicts": goroutine.conflicts,
-        "confidence": goroutine.confidence.name(),
-    })
+        })
+    };
+    GoroutineRecord {
+        goid: goroutine.goid,
+        cluster: evidence.clusters.get(goroutine.cluster).map(|cluster| cluster.id.as_str()),
+        joined_by: goroutine.link.name(),
+        sources: Sources(evidence, goroutine),
+        g: goroutine.memory.as_ref().map(|memory| format!("{:#x}", memory.g)),
+        blocked_on: blocked_on(evidence, goroutine),
+        windows: goroutine.windows.iter().map(window).collect(),
+        waited_ns: evidence.waited(goroutine).map(|(low, high)| Waited { low, high }),
+        lookup: goroutine.memory.as_ref().and_then(|memory| Some(&memory.lookup.as_ref()?.record)),
+        score: score(&goroutine.score),
+        conflicts: &goroutine.conflicts,
+        confidence: goroutine.confidence.name(),
+    }
 }
 
 fn blocked_on(evidence: &Evidence, goroutine: &Goroutine) -> Value {
@@ -188,7 +239,7 @@ fn frame(frame: &Frame) -> Value {
     json!({"func": frame.function, "file": frame.file, "line": frame.line})
 }
 
-fn score(score: &Score) -> Value {
-    let terms = score.terms.iter().map(|term| json!({"id": term.id, "points": term.points, "because": term.because}));
-    json!({"total": score.total(), "terms": terms.collect::<Vec<_>>()})
+fn score(score: &Score) -> ScoreRecord<'_> {
+    let terms = score.terms.iter().map(|term| TermRecord { id: term.id, points: term.points, because: &term.because });
+    ScoreRecord { total: score.total(), terms: terms.collect() }
 }

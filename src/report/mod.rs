@@ -12,6 +12,7 @@ mod text;
 
 use crate::evidence::join::Evidence;
 use crate::{Error, Result};
+use std::io::Write;
 
 /// The forms of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +36,15 @@ impl Form {
     }
 }
 
-/// The report in that form; `colour` is for a terminal.
-pub fn render(evidence: &Evidence, form: Form, colour: bool) -> String {
-    match form {
-        Form::Text => text::render(evidence, colour),
-        Form::Json => json::text(evidence) + "\n",
-        Form::Markdown => markdown::render(evidence),
-        Form::Html => html::render(evidence),
-    }
+/// Writes the report in that form; `colour` is for a terminal.
+pub fn write(evidence: &Evidence, form: Form, colour: bool, out: &mut dyn Write) -> Result<()> {
+    let written = match form {
+        Form::Text => out.write_all(text::render(evidence, colour).as_bytes()),
+        Form::Json => json::write(evidence, out),
+        Form::Markdown => out.write_all(markdown::render(evidence).as_bytes()),
+        Form::Html => out.write_all(html::render(evidence).as_bytes()),
+    };
+    written.map_err(|error| Error::of_output(&error, "the answer"))
 }
 
 /// Characters that steer a terminal, reorder text or are invisible: shown as escapes everywhere.

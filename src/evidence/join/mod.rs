@@ -10,6 +10,7 @@ mod score;
 
 use hashbrown::HashMap;
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 use super::clusters::{self, Row, Source, Survey};
 use super::profile::{self, Kind, StackId, Symbols, Text};
@@ -129,7 +130,8 @@ fn scan_goroutines(
             let outermost = calls.next().filter(|_| goroutine.elided.is_none());
             // One that ends just now has returned from its own function already.
             let outermost = outermost.filter(|&&id| !symbols.function(id).starts_with("runtime."));
-            let known = seen.entry(goroutine.goid).or_default();
+            // Nearly all are seen once: there may be very many.
+            let known = seen.entry(goroutine.goid).or_insert_with(|| Vec::with_capacity(1));
             // A file may hold more than one dump: the last one counts.
             known.retain(|one| one.input != input);
             known.push(Seen {
@@ -312,9 +314,12 @@ type StackKey = Vec<(String, u32)>;
 
 struct Joiner<'t> {
     survey: Survey,
-    seen: FxHashMap<u64, Vec<Seen>>,
+    seen: SeenById,
+    /// Whether any source knows goroutine ids.
+    knows_ids: bool,
     /// Texts of `seen`.
     symbols: Symbols,
+    states: FxHashMap<Text, Arc<str>>,
     trace: Option<&'t Trace>,
     clusters: Vec<Draft>,
     of_goid: FxHashMap<u64, usize>,
@@ -342,15 +347,17 @@ struct Joiner<'t> {
 struct Draft {
     cluster: Cluster,
     growth: Option<u64>,
-    base: Score,
+    base: Arc<Score>,
 }
 
 impl<'t> Joiner<'t> {
-    fn new(survey: Survey, seen: FxHashMap<u64, Vec<Seen>>, symbols: Symbols, trace: Option<&'t Trace>) -> Joiner<'t> {
+    fn new(survey: Survey, seen: SeenById, symbols: Symbols, trace: Option<&'t Trace>) -> Joiner<'t> {
         Joiner {
             survey,
+            knows_ids: !seen.is_empty(),
             seen,
             symbols,
+            states: FxHashMap::default(),
             trace,
             clusters: Vec::new(),
             of_goid: FxHashMap::default(),
@@ -394,7 +401,7 @@ impl<'t> Joiner<'t> {
         let sources = row.counts.iter().enumerate().filter(|(_, &count)| count > 0);
         Draft {
             growth: row.grows().then(|| row.growth().unsigned_abs()),
-            base: Score::default(),
+            base: Arc::default(),
             cluster: Cluster {
                 id: String::new(),
                 count: row.counts.last().copied().unwrap_or_default(),
@@ -484,10 +491,11 @@ impl<'t> Joiner<'t> {
             let waits_on_object =
                 members.into_iter().any(|g| g.blocked_on.as_ref().is_some_and(|(_, at)| !at.is_empty()));
             let in_no_map = self.searched == Some(true) && waits_on_object && draft.cluster.held.is_empty();
-            draft.base = base_score(draft, self.map.as_ref(), in_no_map);
+            draft.base = Arc::new(base_score(draft, self.map.as_ref(), in_no_map));
         }
         let mut goids: Vec<(u64, usize)> = self.of_goid.iter().map(|(&goid, &at)| (goid, at)).collect();
         goids.sort_unstable();
+        self.goroutines.reserve_exact(goids.len());
         for (goid, at) in goids {
             let link = links.get(&goid).copied().unwrap_or(Link::Alone);
             if let Some(goroutine) = self.record(goid, at, link) {
@@ -559,7 +567,7 @@ impl<'t> Joiner<'t> {
                 held: Vec::new(),
                 strongest: None,
             };
-            self.clusters.push(Draft { cluster, growth: None, base: Score::default() });
+            self.clusters.push(Draft { cluster, growth: None, base: Arc::default() });
         }
         if let Some(draft) = self.clusters.get_mut(at) {
             draft.cluster.count += 1;
@@ -601,17 +609,19 @@ impl<'t> Joiner<'t> {
             windows(trace, goroutine, in_trace.as_ref().map_or(&[][..], |told| &told.stack))
         });
         let text = |id: Text| self.symbols.text(id).to_string();
-        let seen = self.seen.get(&goid).map_or(&[][..], |seen| seen);
-        let mut profiles: Vec<InProfile> = seen
-            .iter()
-            .map(|one| InProfile {
+        // Taken out as the records are made: there may be very many.
+        let mut profiles = Vec::new();
+        for one in self.seen.remove(&goid).unwrap_or_default() {
+            let state = self.states.entry(one.state).or_insert_with(|| self.symbols.text(one.state).into());
+            profiles.reserve_exact(1);
+            profiles.push(InProfile {
                 input: one.input,
-                state: text(one.state),
+                state: state.clone(),
                 minutes: one.minutes,
                 leaked: one.leaked,
                 labels: one.labels.iter().map(|&(key, value)| (text(key), text(value))).collect(),
-            })
-            .collect();
+            });
+        }
         profiles.sort_by_key(|one| one.input);
         let mut conflicts: Vec<String> =
             self.compared.iter().filter(|(of, _)| *of == Some(goid)).map(|(_, sentence)| sentence.clone()).collect();
@@ -633,7 +643,7 @@ impl<'t> Joiner<'t> {
                     wakes: goroutine.wakes,
                     site: windows.iter().map(|window| window.site).min_by_key(|site| *site as u8),
                 };
-                of_goroutine(&base, &facts)
+                Arc::new(of_goroutine(&base, &facts))
             }
             _ => base,
         };
@@ -641,13 +651,13 @@ impl<'t> Joiner<'t> {
         let in_profile = profiles.len() > usize::from(in_memory) || link == Link::Stack;
         let sources = [in_profile, in_memory, in_trace.is_some(), leaked].into_iter().filter(|&told| told).count();
         let confidence = confidence(sources, conflicts.is_empty());
-        let memory = self.memory.get(&goid).cloned();
+        let memory = self.memory.remove(&goid).map(Box::new);
         Some(Goroutine {
             goid,
             cluster: at,
             link,
             profiles,
-            trace: in_trace,
+            trace: in_trace.map(Box::new),
             memory,
             windows,
             score,
@@ -698,7 +708,7 @@ impl<'t> Joiner<'t> {
         for (draft, best) in self.clusters.iter_mut().zip(&best) {
             let strongest = best.and_then(|at| self.goroutines.get(at));
             let cluster = &mut draft.cluster;
-            cluster.score = strongest.map_or(&draft.base, |goroutine| &goroutine.score).clone();
+            cluster.score = Score::clone(strongest.map_or(&draft.base, |goroutine| &goroutine.score));
             cluster.class = cluster.score.class();
             cluster.confidence = strongest.map_or(Confidence::Low, |goroutine| goroutine.confidence);
             cluster.strongest = strongest.map(|goroutine| goroutine.goid);
@@ -717,7 +727,7 @@ impl<'t> Joiner<'t> {
         let clusters: Vec<Cluster> =
             drafts.into_iter().map(|(new, cluster)| Cluster { id: format!("c{}", new + 1), ..cluster }).collect();
         let looked = clusters.iter().any(|cluster| cluster.lookup.as_ref().is_some_and(|looked| looked.key.is_some()));
-        let limits = limits(&inputs, self.trace, !self.seen.is_empty(), self.map.as_ref(), looked);
+        let limits = limits(&inputs, self.trace, self.knows_ids, self.map.as_ref(), looked);
         let mut conflicts: Vec<String> = self.compared.into_iter().map(|(_, sentence)| sentence).collect();
         conflicts.append(&mut self.conflicts);
         if let Some(more) = conflicts.len().checked_sub(MAX_CONFLICTS).filter(|&more| more > 0) {

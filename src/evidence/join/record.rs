@@ -3,6 +3,7 @@
 use super::score::{Class, Score};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 /// One call of a normalised stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,8 +132,8 @@ impl Link {
 pub struct InProfile {
     /// Index of the input.
     pub input: usize,
-    /// Its state in the runtime's words.
-    pub state: String,
+    /// Its state in the runtime's words; one text for all that are in it.
+    pub state: Arc<str>,
     /// Whole minutes, seen by the garbage collector: less than the true wait.
     pub minutes: Option<u64>,
     pub leaked: bool,
@@ -212,10 +213,11 @@ pub struct Goroutine {
     pub cluster: usize,
     pub link: Link,
     pub profiles: Vec<InProfile>,
-    pub trace: Option<InTrace>,
-    pub memory: Option<TargetGoroutine>,
+    pub trace: Option<Box<InTrace>>,
+    pub memory: Option<Box<TargetGoroutine>>,
     pub windows: Vec<Window>,
-    pub score: Score,
+    /// That of its cluster, unless the trace tells more of it.
+    pub score: Arc<Score>,
     pub conflicts: Vec<String>,
     pub confidence: Confidence,
 }
