@@ -419,11 +419,16 @@ def _source_options(parser):
     parser.add_argument("--force", action="store_true", help="join files that seem to be of different processes or builds")
 
 
-def _sources(front, args):
-    """The profiles and the trace that were given, where there is anything to read at all."""
+def _sources(front, args, **asked):
+    """The profiles and the trace that were given and the goroutines of the target, where there is anything to read at
+    all; `asked` is what else to look up in the target."""
     if not args.profiles and not args.trace and not front.has_target():
         raise UsageError("give --profile FILE, --trace FILE, or a core or process; any of them together")
-    return dict(profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), force=args.force)
+    target = None
+    if asked or front.has_target():
+        target = front.session().goroutine_evidence(progress=front.progress(), **asked)
+    return dict(profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), force=args.force,
+                target=target)
 
 
 def _form(args, forms):
@@ -441,17 +446,11 @@ def _evidence_options(parser):
 
 
 def _run_evidence(front, args):
-    sources = _sources(front, args)
     if args.map is None and (args.key or args.type):
         raise UsageError("--key and --type go with --map MAP")
-    target = None
-    if args.map is not None:
-        target = front.session().goroutine_evidence(
-            map=find_map(front, args), name=args.map, key=args.key, progress=front.progress())
-    elif front.has_target():
-        target = front.session().goroutine_evidence(progress=front.progress())
+    asked = {} if args.map is None else dict(map=find_map(front, args), name=args.map, key=args.key)
     _native.evidence(
-        **sources, target=target, form=_form(args, {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}),
+        **_sources(front, args, **asked), form=_form(args, {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}),
         colour=_coloured(front, args), to=output(front, args))
 
 
@@ -463,14 +462,11 @@ def _audit_options(parser):
 
 
 def _run_audit(front, args):
-    sources = _sources(front, args)
     policy = _native.Policy(unquote(args.policy))
-    target = maps = None
-    if front.has_target():
-        target = front.session().goroutine_evidence(progress=front.progress())
-        maps = policy.maps_of(front.session(), progress=front.progress())
+    sources = _sources(front, args)
+    maps = policy.maps_of(front.session(), progress=front.progress()) if front.has_target() else None
     return int(_native.audit(
-        policy, **sources, target=target, maps=maps, baseline=unquote(args.baseline),
+        policy, **sources, maps=maps, baseline=unquote(args.baseline),
         write_baseline=unquote(args.write_baseline),
         form=_form(args, {".json": "json", ".sarif": "sarif", ".xml": "junit"}), to=output(front, args)))
 

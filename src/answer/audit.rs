@@ -1,13 +1,13 @@
 //! What an audit needs to know of the maps of a core or process, as plain data.
 
-use super::check::broken;
+use super::check::{broken, examine};
 use super::list::load;
 use crate::audit::{MapFacts, Maps};
 use crate::error::Watch;
-use crate::map::check::{check, Report};
+use crate::map::check::Report;
 use crate::reach::{reach, Found};
 use crate::session::Session;
-use crate::{Error, Result};
+use crate::Result;
 
 /// Every map; with `keys`, each is checked too, as by `gomap check --all`.
 pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Maps> {
@@ -16,15 +16,11 @@ pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Map
     let writer = session.writer();
     for (i, map) in found.maps.iter().enumerate() {
         watch.tick(i as u64, found.maps.len() as u64)?;
-        let checked = || {
-            let opened = session.open(found.map(map))?;
-            check(&opened, &session.hasher(&opened), writer.as_deref(), watch)
-        };
-        let report = match keys.then(checked) {
-            None => Report::default(),
-            Some(Ok(report)) => report,
-            Some(Err(Error::Interrupted)) => return Err(Error::Interrupted),
-            Some(Err(error)) => broken(error),
+        let report = match keys {
+            true => {
+                examine(session, found.map(map), writer.as_deref(), watch)?.map_or_else(broken, |(_, report)| report)
+            }
+            false => Report::default(),
         };
         // An address says nothing in the next run.
         let path = match map.found {

@@ -3,9 +3,10 @@
 use super::{head, line, write_error};
 use crate::error::Watch;
 use crate::map::check::{check as check_map, Report};
+use crate::map::GoMap;
 use crate::reach::reach;
 use crate::session::{MapRef, Session};
-use crate::Result;
+use crate::{Error, Result};
 use serde_json::{json, Value};
 use std::io::Write;
 
@@ -27,16 +28,12 @@ pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch
     let writer = session.writer();
     for (i, (name, target)) in maps.iter().enumerate() {
         watch.tick(i as u64, maps.len() as u64)?;
-        // A header that cannot be is the finding of this map, not the end of the others.
-        let checked = session.open(*target).and_then(|map| {
-            let report = check_map(&map, &session.hasher(&map), writer.as_deref(), watch)?;
-            let mut head = head(&map, &session.notes);
-            head["path"] = name.as_str().into();
-            Ok((report, head))
-        });
-        let (report, head) = match checked {
-            Err(crate::Error::Interrupted) => return Err(crate::Error::Interrupted),
-            Ok(checked) => checked,
+        let (report, head) = match examine(session, *target, writer.as_deref(), watch)? {
+            Ok((map, report)) => {
+                let mut head = head(&map, &session.notes);
+                head["path"] = name.as_str().into();
+                (report, head)
+            }
             Err(error) if maps.len() == 1 => return Err(error),
             Err(error) => (broken(error), json!({"path": name, "address": format!("{:#x}", target.address)})),
         };
@@ -59,8 +56,26 @@ pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch
     Ok(findings)
 }
 
+/// Opens and checks one of many maps. The inner error, a header that cannot be, is this map's finding ([`broken`]) and
+/// not the end of the others; the outer one is.
+pub(super) fn examine<'s>(
+    session: &'s Session,
+    target: MapRef,
+    writer: Option<&str>,
+    watch: &dyn Watch,
+) -> Result<Result<(GoMap<'s>, Report)>> {
+    let checked = session.open(target).and_then(|map| {
+        let report = check_map(&map, &session.hasher(&map), writer, watch)?;
+        Ok((map, report))
+    });
+    match checked {
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        checked => Ok(checked),
+    }
+}
+
 /// The report of a map whose header cannot be.
-pub(super) fn broken(error: crate::Error) -> Report {
+pub(super) fn broken(error: Error) -> Report {
     use crate::map::check::{Finding, FindingKind};
     let finding = Finding { kind: FindingKind::BadPointer, detail: error.to_string() };
     Report { findings: vec![finding], ..Report::default() }
