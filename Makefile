@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest -q
 .PHONY: build demo test test-all bench fuzz setup toolchains tracefs clean
 
 setup:
-	@tools/setup.sh cc:gcc gdb gdbserver git curl xz:xz-utils python3:python3
+	@tools/setup.sh cc:gcc /usr/include/stdio.h:libc6-dev gdb gdbserver git curl xz:xz-utils python3:python3
 
 build: setup
 	cargo build --release --features python

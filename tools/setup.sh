@@ -1,11 +1,11 @@
 #!/bin/sh
 # Installs what the Makefile's targets need and the machine lacks: by apt as root, Rust by rustup.
-# Usage: tools/setup.sh PROGRAM[:DEBIAN-PACKAGE] ...
+# Usage: tools/setup.sh PROGRAM-OR-FILE[:DEBIAN-PACKAGE] ...
 set -eu
 missing=""
 for need in "$@"; do
     program=${need%%:*} package=${need#*:}
-    command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
+    command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
