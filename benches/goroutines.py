@@ -58,6 +58,7 @@ def main():
         "list": (["goroutines"], "goroutines"),
         "group": (["goroutines", "--group"], "goroutines -group userloc"),
         "all stacks": (["goroutines", "--stack"], "goroutines -t 50"),
+        "leaks": (["leaks", "--fail-on", "none"], None),
     }
     ratios = {}
     for what, (ours, theirs) in asked.items():
@@ -65,6 +66,8 @@ def main():
         assert output == "", output
         row(what, "mapscope", f"{seconds:.2f}", f"{peak:.0f}")
         assert peak < 100, f"{what} took {peak:.0f} MB, 100 are allowed"
+        if theirs is None:
+            continue
         slow, peak, output = delve(dlv, dump, theirs)
         said = "goroutine" in output.lower() and len(output) > 1000
         row(what, "Delve" if said else "Delve (failed)", f"{slow:.2f}", f"{peak:.0f}")
@@ -85,7 +88,8 @@ def main():
     found = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
     print(f"\nreverse lookup of what {found['waiters']:,} goroutines wait on among {found['entries']:,} map entries: "
           f"{found['seconds']:.2f} s, {found['found']:,} objects found in a map")
-    assert found["found"] == (count + 1) // 2
+    # Every second of the herd, and the main goroutine, whose channel os/signal keeps in a map of its own.
+    assert found["maps"] == {"main.replies": (count + 1) // 2, "os/signal.handlers.m": 1}
     if not options.quick:
         assert found["seconds"] < 2
 

@@ -4,6 +4,7 @@ use mapscope::error::Quiet;
 use mapscope::goroutine::holders::holders;
 use mapscope::goroutine::{list, Blocked};
 use mapscope::session::Session;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -17,10 +18,13 @@ fn main() {
     let start = Instant::now();
     let found = holders(&session, &wanted, &Quiet).expect("holders");
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{{\"waiters\":{},\"entries\":{},\"found\":{},\"seconds\":{seconds}}}",
-        wanted.len(),
-        found.entries,
-        found.of.len()
-    );
+    // By map: the herd's own, and that in which os/signal keeps the channel that the main goroutine waits on.
+    let mut maps: BTreeMap<&str, u64> = BTreeMap::new();
+    for holder in found.of.values().flatten() {
+        *maps.entry(&holder.map).or_default() += 1;
+    }
+    let document = serde_json::json!({
+        "waiters": wanted.len(), "entries": found.entries, "found": found.of.len(), "maps": maps, "seconds": seconds,
+    });
+    println!("{document}");
 }

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod probe;
 pub mod reach;
 pub mod report;
+pub mod score;
 pub mod session;
 pub mod types;
 pub mod value;

@@ -233,6 +233,82 @@ func conds() {
 			q.take()
 		}
 	})
+	start("cond producer", 1, func(int) {
+		time.Sleep(time.Hour)
+		q.mu.Lock()
+		q.items = append(q.items, event{"late"})
+		q.mu.Unlock()
+		q.more.Signal()
+	})
+}
+
+type gate struct {
+	mu    sync.Mutex
+	moved *sync.Cond
+	open  map[string]bool
+}
+
+func (g *gate) wait(name string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.open[name] {
+		g.moved.Wait()
+	}
+}
+
+// gates waits for a stored false to become true, which another goroutine will see to.
+func gates() {
+	g := &gate{open: map[string]bool{"north": false, "south": true}}
+	g.moved = sync.NewCond(&g.mu)
+	start("gate", 12, func(int) { g.wait("north") })
+	start("gate keeper", 1, func(int) {
+		time.Sleep(time.Hour)
+		g.mu.Lock()
+		g.open["north"] = true
+		g.mu.Unlock()
+		g.moved.Broadcast()
+	})
+}
+
+var mailboxes = map[string]chan event{"alpha": make(chan event), "alpha ": make(chan event), "Alpha": make(chan event)}
+
+// lookalikes receives behind keys that are easily taken for each other; those who send have them right.
+func lookalikes() {
+	start("mailbox", 12, func(i int) { <-mailboxes[[]string{"alpha", "alpha ", "Alpha"}[i%3]] })
+	start("postman", 3, func(i int) {
+		to := mailboxes[[]string{"alpha", "alpha ", "Alpha"}[i]]
+		for {
+			time.Sleep(time.Hour)
+			to <- event{"mail"}
+		}
+	})
+	start("rounds", 1, func(int) {
+		time.Sleep(time.Hour)
+		for _, box := range mailboxes {
+			box <- event{"round"}
+		}
+	})
+}
+
+type requestID string
+
+var requests sync.Map
+
+// typed waits for answers under keys of a type of its own, which those who answer use too.
+func typed() {
+	start("typed call", 12, func(i int) {
+		ch := make(chan string, 1)
+		requests.Store(requestID(fmt.Sprint("r", i)), ch)
+		<-ch
+	})
+	start("typed answerer", 1, func(int) {
+		time.Sleep(time.Hour)
+		for i := 0; i < 12; i++ {
+			if ch, ok := requests.Load(requestID(fmt.Sprint("r", i))); ok {
+				ch.(chan string) <- "done"
+			}
+		}
+	})
 }
 
 type keyed struct {
@@ -253,15 +329,17 @@ func (k *keyed) get(name string) *sync.Mutex {
 
 // keyedMutex: one works under a key, others wait for it to end.
 func keyedMutex() {
-	for _, name := range []string{"user:1", "user:2", "user:10", "order-7"} {
+	for _, name := range []string{"user:1", "user:2", "user:10", "order-7", "42_", "42_default"} {
+		name := name
 		locks.get(name).Lock()
 		start("holder", 1, func(int) {
 			time.Sleep(time.Hour)
 			locks.get(name).Unlock()
 		})
 	}
-	start("keyed mutex", 12, func(i int) {
-		lk := locks.get([]string{"user:1", "user:2", "user:10"}[i%3])
+	names := []string{"user:1", "user:2", "user:10", "42_", "42_default"}
+	start("keyed mutex", 20, func(i int) {
+		lk := locks.get(names[i%len(names)])
 		lk.Lock()
 		lk.Unlock()
 	})
@@ -302,6 +380,9 @@ func main() {
 	conds()
 	keyedMutex()
 	calls()
+	gates()
+	lookalikes()
+	typed()
 	time.Sleep(300 * time.Millisecond) // the last step to being parked
 	json.NewEncoder(os.Stdout).Encode(map[string]any{"kinds": kinds})
 	truth.Ready(truth.Mode())

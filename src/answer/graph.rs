@@ -161,10 +161,10 @@ pub fn of_leaks<'l>(leaks: &Leaks, shown: impl Iterator<Item = &'l Cluster>, lan
     for (i, cluster) in shown.enumerate() {
         let members = || cluster.members.iter().filter_map(|&at| leaks.goroutines.all.get(at));
         let at = members().next().and_then(super::goroutines::user_line).map(place).unwrap_or_default();
-        let class = cluster.class.name().replace('_', " ");
+        let class = cluster.score.class().words();
         let plural = if cluster.members.len() == 1 { "" } else { "s" };
         let head = format!("c{}: {} goroutine{plural} in {}", i + 1, cluster.members.len(), cluster.state);
-        let waiter = graph.node(Kind::Goroutines, format!("{head}\n{at}\n{class}, score {}", cluster.score));
+        let waiter = graph.node(Kind::Goroutines, format!("{head}\n{at}\n{class}, score {}", cluster.score.total()));
         graph.add_sites(waiter, cluster);
         members().take(MOST_ENTRIES).for_each(|goroutine| graph.add_wait(waiter, leaks, goroutine));
     }

@@ -5,13 +5,14 @@ use super::graph::{self, Language};
 use super::write_error;
 use crate::error::Watch;
 use crate::goroutine::holders::Holder;
-use crate::goroutine::leaks::{has_outer_space, leaks as find, Class, Cluster, Leaks};
+use crate::goroutine::leaks::{leaks as find, Cluster, Leaks};
 use crate::goroutine::lookup::{Lookup, Verdict};
 use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Blocked, Goroutine};
+use crate::score::{self, Class};
 use crate::session::Session;
 use crate::{Error, Result};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -44,7 +45,9 @@ pub fn fail_on(name: &str) -> Result<Option<Class>> {
 /// Shows clusters of stuck goroutines; returns whether there is one to fail on.
 pub fn leaks(session: &Session, options: LeaksOptions, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let leaks = find(session, watch)?;
-    let bad = |cluster: &Cluster| options.fail_on.is_some_and(|least| cluster.class >= least && cluster.idle.is_none());
+    let bad = |cluster: &Cluster| {
+        options.fail_on.is_some_and(|least| cluster.score.class() >= least && cluster.idle.is_none())
+    };
     let findings = leaks.clusters.iter().any(bad);
     let shown = |cluster: &&Cluster| options.all || cluster.idle.is_none();
     if let Some(language) = options.graph {
@@ -121,20 +124,17 @@ fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
     let members = || cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i));
     let goids: Vec<String> = members().take(20).map(|g| g.goid.to_string()).collect();
     let more = if cluster.members.len() > 20 { ", …" } else { "" };
-    let class = cluster.class.name().replace('_', " ");
+    let class = cluster.score.class().words();
     let plural = if cluster.members.len() == 1 { "" } else { "s" };
     let mut text = format!(
         "{class}, score {}: {} goroutine{plural} [{}]: {}{more}\n",
-        cluster.score,
+        cluster.score.total(),
         cluster.members.len(),
         cluster.state,
         goids.join(", ")
     );
-    let terms: Vec<String> =
-        cluster.terms.iter().map(|term| format!("{} {:+}", term.id.replace('_', " "), term.points)).collect();
-    let _ = writeln!(text, "  score: {}", if terms.is_empty() { "nothing counts".into() } else { terms.join(", ") });
-    if let Some(idle) = cluster.idle {
-        let _ = writeln!(text, "  {idle}");
+    for term in &cluster.score.terms {
+        let _ = writeln!(text, "  {:>+4} {}", term.points, term.because);
     }
     for frame in cluster.frames.iter().take(6) {
         let _ = writeln!(text, "    {}", place(frame));
@@ -231,10 +231,8 @@ pub(super) fn lookup_json(lookup: &Lookup) -> Value {
 
 fn holder_text(holder: &Holder) -> String {
     let mut text = format!("what it waits on is stored in {}[{}]", holder.map, holder.key);
-    if holder.key == "NaN" {
-        text += ", a key that no lookup finds and no delete removes";
-    } else if has_outer_space(&holder.key) {
-        text += ", a key with white space around it, which a trimmed key misses";
+    if let Some((_, why)) = score::odd(&holder.key) {
+        let _ = write!(text, ", {why}");
     }
     text
 }
@@ -264,12 +262,11 @@ fn story(leaks: &Leaks, goroutine: &Goroutine) -> String {
             let _ = writeln!(text, "{}.", capital(&lookup_text(lookup)));
         }
         let others = cluster.members.len() - 1;
-        let class = cluster.class.name().replace('_', " ");
-        let _ = writeln!(
-            text,
-            "{others} other goroutines wait alike; together they are: {class}, score {}.",
-            cluster.score
-        );
+        for term in &cluster.score.terms {
+            let _ = writeln!(text, "{:>+4} {}", term.points, term.because);
+        }
+        let (class, total) = (cluster.score.class().words(), cluster.score.total());
+        let _ = writeln!(text, "{others} other goroutines wait alike; together they are: {class}, score {total}.");
     }
     goroutine.torn.iter().for_each(|torn| text += &format!("note: {torn}\n"));
     text
@@ -280,66 +277,17 @@ fn capital(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
-/// Writes the evidence record, of all goroutines or of one; goroutines as text, for there may be very many.
+/// Writes the evidence record, of all goroutines or of one; goroutines one by one, for there may be very many.
 fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Write) -> Result<()> {
     let ids = leaks.goroutines.ids();
     let version = session.types.program().version.as_ref().map(|version| version.text.clone());
-    let mut clusters = Vec::new();
-    let mut goroutines = b",\"goroutines\":[".to_vec();
-    let mut first = true;
-    for (i, cluster) in leaks.clusters.iter().enumerate() {
-        let id = format!("c{}", i + 1);
-        let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();
-        let goids: Vec<u64> = members.iter().map(|g| g.goid).collect();
-        if only.is_some_and(|only| !goids.contains(&only)) {
-            continue;
-        }
-        let terms: Vec<Value> = cluster.terms.iter().map(|t| json!({"id": t.id, "points": t.points})).collect();
-        for goroutine in members.iter().filter(|g| only.is_none_or(|only| g.goid == only)) {
-            let mut blocked = goroutine.blocked_on.as_ref().map_or(Value::Null, |b| blocked_json(b, &ids));
-            if !blocked.is_null() {
-                let held: Vec<Value> = leaks
-                    .held_by(goroutine)
-                    .iter()
-                    .map(|h| json!({"map": h.map, "key": h.key, "map_type": &*h.map_type, "map_address": format!("{:#x}", h.address)}))
-                    .collect();
-                blocked["held_by"] = held.into();
-            }
-            if !std::mem::take(&mut first) {
-                goroutines.push(b',');
-            }
-            let document = json!({
-                "goid": goroutine.goid, "g": format!("{:#x}", goroutine.g), "cluster": id,
-                "sources": {"d1": {"status": goroutine.status, "waitreason": goroutine.reason.as_deref(),
-                                   "waitsince": goroutine.seen_waiting_since}},
-                "blocked_on": blocked, "lookup": leaks.lookups.get(&goroutine.goid).map(lookup_json),
-                "score": {"total": cluster.score, "terms": terms},
-                "conflicts": goroutine.torn, "confidence": "low",
-            });
-            serde_json::to_writer(&mut goroutines, &document).map_err(|e| write_error(e.into()))?;
-        }
-        let frames: Vec<Value> = cluster
-            .frames
-            .iter()
-            .map(|f| json!({"func": &*f.func, "file": &*f.file, "line": f.line, "inlined": f.inlined}))
-            .collect();
-        let sites: Vec<Value> = cluster
-            .sites
-            .iter()
-            .map(|site| {
-                json!({
-                    "pc": format!("{:#x}", site.pc), "call": site.call, "line": site.line.as_ref().map(|l| l.line),
-                    "map_type": site.map_type.as_deref(), "map": site.map.as_ref().map(|map| json!({"expr": map})),
-                    "key_expr": site.key_expr, "link": site.link.name(),
-                })
-            })
-            .collect();
-        clusters.push(json!({
-            "id": id, "count": goids.len(), "state": cluster.state, "frames": frames,
-            "created_by": cluster.created_by, "goids": goids, "score": cluster.score, "class": cluster.class.name(),
-            "idle": cluster.idle, "terms": terms, "sites": sites,
-        }));
-    }
+    let members = |cluster: &Cluster| -> Vec<&Goroutine> {
+        let all = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i));
+        all.filter(|g| only.is_none_or(|only| g.goid == only)).collect()
+    };
+    let numbered = || leaks.clusters.iter().enumerate().map(|(i, cluster)| (format!("c{}", i + 1), cluster));
+    let shown = numbered().filter(|(_, cluster)| !members(cluster).is_empty());
+    let clusters: Vec<Value> = shown.map(|(id, cluster)| cluster_json(leaks, &id, cluster)).collect();
     let limits: Vec<Value> =
         limits(leaks).into_iter().map(|reason| json!({"what": "evidence", "reason": reason})).collect();
     let head = json!({
@@ -349,7 +297,71 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Wri
         "clusters": clusters, "limits": limits,
     });
     let head = head.to_string();
-    out.write_all(&head.as_bytes()[..head.len() - 1]).map_err(write_error)?;
-    goroutines.extend_from_slice(b"]}\n");
-    out.write_all(&goroutines).map_err(write_error)
+    let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(write_error);
+    write(&head.as_bytes()[..head.len() - 1])?;
+    let mut before = ",\"goroutines\":[";
+    for (id, cluster) in numbered() {
+        // Why is said of the cluster.
+        let terms = cluster.score.terms.iter().map(|term| json!({"id": term.id, "points": term.points})).collect();
+        for goroutine in members(cluster) {
+            let document = goroutine_json(leaks, &ids, (&id, cluster, &terms), goroutine);
+            write(format!("{}{document}", std::mem::replace(&mut before, ",")).as_bytes())?;
+        }
+    }
+    write(if before == "," { b"]}\n" } else { b",\"goroutines\":[]}\n" })
+}
+
+fn terms_json(cluster: &Cluster) -> Value {
+    let term = |term: &score::Term| json!({"id": term.id, "points": term.points, "because": term.because});
+    cluster.score.terms.iter().map(term).collect()
+}
+
+fn goroutine_json(
+    leaks: &Leaks,
+    ids: &FxHashMap<u64, u64>,
+    (id, cluster, terms): (&str, &Cluster, &Value),
+    goroutine: &Goroutine,
+) -> Value {
+    let mut blocked = goroutine.blocked_on.as_ref().map_or(Value::Null, |b| blocked_json(b, ids));
+    if !blocked.is_null() {
+        let held: Vec<Value> = leaks
+            .held_by(goroutine)
+            .iter()
+            .map(|h| json!({"map": h.map, "key": h.key, "map_type": &*h.map_type, "map_address": format!("{:#x}", h.address)}))
+            .collect();
+        blocked["held_by"] = held.into();
+    }
+    json!({
+        "goid": goroutine.goid, "g": format!("{:#x}", goroutine.g), "cluster": id,
+        "sources": {"d1": {"status": goroutine.status, "waitreason": goroutine.reason.as_deref(),
+                           "waitsince": goroutine.seen_waiting_since}},
+        "blocked_on": blocked, "lookup": leaks.lookups.get(&goroutine.goid).map(lookup_json),
+        "score": {"total": cluster.score.total(), "terms": terms},
+        "conflicts": goroutine.torn, "confidence": "low",
+    })
+}
+
+fn cluster_json(leaks: &Leaks, id: &str, cluster: &Cluster) -> Value {
+    let goids: Vec<u64> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).map(|g| g.goid).collect();
+    let frames: Vec<Value> = cluster
+        .frames
+        .iter()
+        .map(|f| json!({"func": &*f.func, "file": &*f.file, "line": f.line, "inlined": f.inlined}))
+        .collect();
+    let sites: Vec<Value> = cluster
+        .sites
+        .iter()
+        .map(|site| {
+            json!({
+                "pc": format!("{:#x}", site.pc), "call": site.call, "line": site.line.as_ref().map(|l| l.line),
+                "map_type": site.map_type.as_deref(), "map": site.map.as_ref().map(|map| json!({"expr": map})),
+                "key_expr": site.key_expr, "link": site.link.name(),
+            })
+        })
+        .collect();
+    json!({
+        "id": id, "count": goids.len(), "state": cluster.state, "frames": frames,
+        "created_by": cluster.created_by, "goids": goids, "score": cluster.score.total(),
+        "class": cluster.score.class().name(), "idle": cluster.idle, "terms": terms_json(cluster), "sites": sites,
+    })
 }

@@ -5,24 +5,26 @@ use super::process::process;
 use super::view::view;
 use crate::error::Watch;
 use crate::evidence::join::{Frame, Held, Looked, MapView, MemorySite, NearKey, Target, TargetGoroutine};
-use crate::goroutine::leaks::{leaks, Class, Cluster, Leaks};
+use crate::goroutine::leaks::{leaks, Cluster, Leaks};
 use crate::goroutine::lookup::{self, Lookup, Verdict};
 use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Goroutine, Line};
+use crate::score::{Class, Clue};
 use crate::session::{MapRef, Session};
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Reads all goroutines, what they wait on, and the map entries behind it; `map` is the one that the user names, else
 /// the one behind most suspected goroutines is drawn.
 pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Result<Target> {
     let found = leaks(session, watch)?;
-    let mut sites: FxHashMap<u64, Vec<MemorySite>> = FxHashMap::default();
+    let mut of_goid: FxHashMap<u64, OfCluster> = FxHashMap::default();
     for cluster in &found.clusters {
+        let sites: Vec<MemorySite> = cluster.sites.iter().map(site).collect();
+        let of = OfCluster { sites, clues: cluster.clues.clone().into(), idle: cluster.idle };
         let goids = cluster.members.iter().filter_map(|&at| found.goroutines.all.get(at)).map(|g| g.goid);
-        goids.for_each(|goid| {
-            sites.insert(goid, cluster.sites.iter().map(site).collect());
-        });
+        of_goid.extend(goids.map(|goid| (goid, of.clone())));
     }
     let map = match map {
         Some(map) => Some(map),
@@ -41,7 +43,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
             .all
             .iter()
             .filter(|g| !g.system)
-            .map(|g| goroutine(&found, g, &mut sites))
+            .map(|g| goroutine(&found, g, of_goid.remove(&g.goid).unwrap_or_default()))
             .collect(),
         map,
         limits,
@@ -50,13 +52,20 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
     })
 }
 
-fn goroutine(found: &Leaks, goroutine: &Goroutine, sites: &mut FxHashMap<u64, Vec<MemorySite>>) -> TargetGoroutine {
+/// What the goroutines of a cluster share.
+#[derive(Clone, Default)]
+struct OfCluster {
+    sites: Vec<MemorySite>,
+    clues: Arc<[Clue]>,
+    idle: Option<&'static str>,
+}
+
+fn goroutine(found: &Leaks, goroutine: &Goroutine, of: OfCluster) -> TargetGoroutine {
     let held = found.held_by(goroutine).into_iter().map(|holder| Held {
         map: holder.map.clone(),
         map_type: holder.map_type.to_string(),
         key: holder.key.clone(),
     });
-    let before = sites.remove(&goroutine.goid).unwrap_or_default();
     TargetGoroutine {
         goid: goroutine.goid,
         g: goroutine.g,
@@ -64,8 +73,10 @@ fn goroutine(found: &Leaks, goroutine: &Goroutine, sites: &mut FxHashMap<u64, Ve
         waits: goroutine.reason.is_some(),
         blocked_on: goroutine.blocked_on.as_ref().map(|blocked| (blocked.kind(), blocked.addresses())),
         held: held.collect(),
-        lookup: found.lookups.get(&goroutine.goid).map(|lookup| Box::new(looked(lookup, &before))),
-        sites: before,
+        lookup: found.lookups.get(&goroutine.goid).map(|lookup| Box::new(looked(lookup, &of.sites))),
+        sites: of.sites,
+        clues: of.clues,
+        idle: of.idle,
         start: goroutine.start.as_ref().map(|line| line.func.to_string()),
         created_by: goroutine.created_at.as_ref().map(frame),
         parent: goroutine.parent.filter(|&parent| parent != 0),
@@ -117,7 +128,7 @@ fn site(site: &Site) -> MemorySite {
 /// The map that holds what most suspected goroutines wait on, drawn; a sync.Map cannot be drawn.
 fn suspected_map(session: &Session, found: &Leaks, watch: &dyn Watch) -> Result<Option<MapView>> {
     let mut counts: FxHashMap<(&str, &str, u64), u64> = FxHashMap::default();
-    let suspected = |cluster: &&Cluster| cluster.class != Class::Waiting || cluster.idle.is_none();
+    let suspected = |cluster: &&Cluster| cluster.score.class() != Class::Waiting || cluster.idle.is_none();
     for cluster in found.clusters.iter().filter(suspected) {
         for goroutine in cluster.members.iter().filter_map(|&at| found.goroutines.all.get(at)) {
             for holder in found.held_by(goroutine).into_iter().filter(|holder| holder.map_type.starts_with("map[")) {

@@ -333,7 +333,7 @@ impl<'t> Function<'t> {
     }
 
     /// Run-time address of the FUNCDATA number `index`.
-    fn funcdata(&self, index: u32, gofunc: u64) -> Option<u64> {
+    pub fn funcdata(&self, index: u32, gofunc: u64) -> Option<u64> {
         if index >= self.byte(self.table.offsets.nfuncdata) as u32 {
             return None;
         }

@@ -8,6 +8,7 @@ use crate::layout::sync_map as trie;
 use crate::map::{sync, GoMap};
 use crate::memory::Memory;
 use crate::reach::reach;
+use crate::score::Entry;
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, Location, Shape, TypeId, TypeSource};
 use crate::value::{Context, GoSyntax, Options};
@@ -26,6 +27,16 @@ pub struct Holder {
     pub address: u64,
     /// The key, in Go syntax.
     pub key: String,
+    /// Its type, and where it is stored.
+    pub key_type: TypeId,
+    pub key_address: u64,
+}
+
+impl Holder {
+    /// The map and the key.
+    pub fn entry(&self) -> Entry<'_> {
+        (&self.map, &self.key)
+    }
 }
 
 /// Map entries by the address of the object that they hold.
@@ -114,7 +125,7 @@ fn is_sync(name: &str) -> bool {
 
 /// The innermost map entry on the way to a value.
 #[derive(Clone, Copy)]
-struct Entry<'e> {
+struct Below<'e> {
     map: &'e str,
     map_type: &'e Arc<str>,
     address: u64,
@@ -148,7 +159,7 @@ struct Search<'s> {
 
 impl Search<'_> {
     /// Looks through the value of type `ty` at `address`, reached by `path` and, below a map, by `entry`.
-    fn value(&mut self, path: &str, ty: TypeId, address: u64, entry: Option<Entry<'_>>, depth: usize) -> Result<()> {
+    fn value(&mut self, path: &str, ty: TypeId, address: u64, entry: Option<Below<'_>>, depth: usize) -> Result<()> {
         if !self.leads(ty) {
             return Ok(());
         }
@@ -217,7 +228,7 @@ impl Search<'_> {
         }
     }
 
-    fn pointee(&mut self, path: &str, ty: TypeId, to: u64, entry: Option<Entry<'_>>, depth: usize) -> Result<()> {
+    fn pointee(&mut self, path: &str, ty: TypeId, to: u64, entry: Option<Below<'_>>, depth: usize) -> Result<()> {
         // Below a map entry the same object may be met again under another key, so only cycles end there.
         match entry {
             None if !self.seen.insert((to, ty)) => Ok(()),
@@ -265,7 +276,7 @@ impl Search<'_> {
         elem: TypeId,
         data: u64,
         len: u64,
-        entry: Option<Entry<'_>>,
+        entry: Option<Below<'_>>,
         depth: usize,
     ) -> Result<()> {
         let Ok(size) = self.session.types.load(elem).map(|ty| ty.size) else { return Ok(()) };
@@ -291,7 +302,7 @@ impl Search<'_> {
         path: &str,
         methods: bool,
         address: u64,
-        entry: Option<Entry<'_>>,
+        entry: Option<Below<'_>>,
         depth: usize,
     ) -> Result<()> {
         let (Ok(tab), Ok(data)) = (self.memory.u64(address), self.memory.u64(address.wrapping_add(8))) else {
@@ -319,7 +330,7 @@ impl Search<'_> {
         let walked = map.each(watch, &mut |slot| {
             entries += 1;
             let key_address = slot.key_address;
-            let entry = Entry { map: path, map_type: &map_type, address: header, key, key_address };
+            let entry = Below { map: path, map_type: &map_type, address: header, key, key_address };
             self.value(path, key, key_address, Some(entry), 0)?;
             self.value(path, elem, slot.elem_address, Some(entry), 0)?;
             Ok(self.steps <= MAX_STEPS && depth <= MAX_DEPTH)
@@ -367,7 +378,7 @@ impl Search<'_> {
             }
             self.found.entries += 1;
             let key_address = node.wrapping_add(trie::ENTRY_KEY);
-            let entry = Entry { map: path, map_type: &map_type, address, key: any, key_address };
+            let entry = Below { map: path, map_type: &map_type, address, key: any, key_address };
             self.value(path, any, node.wrapping_add(trie::ENTRY_VALUE), Some(entry), 0)?;
             left.push(self.memory.u64(node.wrapping_add(trie::ENTRY_OVERFLOW)).unwrap_or(0));
         }
@@ -432,14 +443,14 @@ impl Search<'_> {
         self.found.entries += entries.len() as u64;
         for node in entries {
             let key_address = node.wrapping_add(trie::ENTRY_KEY);
-            let entry = Entry { map: "a sync.Map", map_type: &map_type, address: 0, key: any, key_address };
+            let entry = Below { map: "a sync.Map", map_type: &map_type, address: 0, key: any, key_address };
             self.value("a sync.Map", any, node.wrapping_add(trie::ENTRY_VALUE), Some(entry), 0)?;
         }
         Ok(())
     }
 
     /// Notes every wanted object within `size` bytes at `address`.
-    fn note_objects_in(&mut self, address: u64, size: u64, entry: Entry<'_>) {
+    fn note_objects_in(&mut self, address: u64, size: u64, entry: Below<'_>) {
         let first = self.wanted.partition_point(|&object| object < address);
         let end = address.saturating_add(size);
         let within: Vec<u64> = self.wanted[first..].iter().copied().take_while(|&object| object < end).collect();
@@ -448,14 +459,16 @@ impl Search<'_> {
         }
     }
 
-    fn note(&mut self, object: u64, entry: Entry<'_>) {
+    fn note(&mut self, object: u64, entry: Below<'_>) {
         let key = self.key_text(entry).unwrap_or_else(|error| format!("<{error}>"));
         // The two maps inside an older sync.Map are not what the program calls it.
         let map = match entry.map_type.ends_with("]*sync.entry") {
             true => entry.map.trim_end_matches(".m").to_string(),
             false => entry.map.to_string(),
         };
-        let holder = Holder { map, map_type: entry.map_type.clone(), address: entry.address, key };
+        let (key_type, key_address) = (entry.key, entry.key_address);
+        let holder =
+            Holder { map, map_type: entry.map_type.clone(), address: entry.address, key, key_type, key_address };
         self.noted += 1;
         let known = self.found.of.entry(object).or_default();
         if known.len() < MAX_HOLDERS && !known.contains(&holder) {
@@ -463,7 +476,7 @@ impl Search<'_> {
         }
     }
 
-    fn key_text(&self, entry: Entry<'_>) -> Result<String> {
+    fn key_text(&self, entry: Below<'_>) -> Result<String> {
         let plan = self.context.plan(entry.key)?;
         let size = self.session.types.load(entry.key)?.size as usize;
         let bytes = self.memory.bytes(entry.key_address, size)?;

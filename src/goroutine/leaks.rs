@@ -1,51 +1,19 @@
 //! Clusters of goroutines that are stuck alike, scored; every term of a score is kept.
 
+use super::clues::Clues;
 use super::code::{Code, Line};
 use super::holders::{holders, paths, Holder, Holders};
+use super::leads::leads;
 use super::lookup::{Lookup, Lookups, Verdict};
 use super::sites::{Link, Site, Sites};
 use super::{list, Blocked, Channel, Goroutine, Goroutines};
 use crate::error::Watch;
 use crate::layout::goroutine::LEAKED;
+use crate::score::{self, of_cluster, Clue, Facts, Missed, Reach, Score};
 use crate::session::Session;
 use crate::types::TypeSource;
 use crate::Result;
 use rustc_hash::FxHashMap;
-
-/// One term of a score.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Term {
-    pub id: &'static str,
-    pub points: i32,
-}
-
-/// How much a cluster looks like a leak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    Waiting,
-    LeakSuspect,
-    LikelyKeyMismatch,
-}
-
-impl Class {
-    /// 70 and more, 40 and more, less.
-    fn of(score: i32) -> Class {
-        match score {
-            70.. => Class::LikelyKeyMismatch,
-            40.. => Class::LeakSuspect,
-            _ => Class::Waiting,
-        }
-    }
-
-    /// The name in the JSON record.
-    pub fn name(self) -> &'static str {
-        match self {
-            Class::LikelyKeyMismatch => "likely_key_mismatch",
-            Class::LeakSuspect => "leak_suspect",
-            Class::Waiting => "waiting",
-        }
-    }
-}
 
 /// Goroutines with the same state, stack and creator.
 #[derive(Debug)]
@@ -58,9 +26,9 @@ pub struct Cluster {
     pub members: Vec<usize>,
     /// Map operations before the wait, the closest first.
     pub sites: Vec<Site>,
-    pub score: i32,
-    pub terms: Vec<Term>,
-    pub class: Class,
+    pub score: Score,
+    /// What the whole of memory tells of the wait.
+    pub clues: Vec<Clue>,
     /// The known idle pattern that it is, in words.
     pub idle: Option<&'static str>,
 }
@@ -118,13 +86,21 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
             }
         }
         let idle = idle_pattern(session, first);
-        let terms = terms(&leaks, &members, &sites, idle);
-        let score = terms.iter().map(|term| term.points).sum::<i32>().clamp(0, 100);
-        let class = Class::of(score);
-        clusters.push(Cluster { state, frames, created_by, members, sites, score, terms, class, idle });
+        let (score, clues) = (Score::default(), Vec::new());
+        clusters.push(Cluster { state, frames, created_by, members, sites, score, clues, idle });
     }
     name_maps(session, &mut leaks, &mut clusters, watch)?;
-    clusters.sort_by_key(|cluster| (std::cmp::Reverse(cluster.score), cluster.members.first().copied()));
+    let storage = leaks.holders.of.values().flatten().map(|holder| holder.key_address);
+    let others = leads(session, &leaks.goroutines, storage, watch)?;
+    let mut clues = Clues::new(session, &leaks, &others);
+    for cluster in &mut clusters {
+        let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();
+        if cluster.idle.is_none() {
+            cluster.clues = clues.of(&cluster.sites, &members, &mut code, watch)?;
+        }
+        cluster.score = score_of(&leaks, cluster, &members);
+    }
+    clusters.sort_by_key(|cluster| (std::cmp::Reverse(cluster.score.total()), cluster.members.first().copied()));
     leaks.clusters = clusters;
     Ok(leaks)
 }
@@ -151,68 +127,52 @@ fn is_parking(func: &str) -> bool {
     func.starts_with("runtime.") || func.starts_with("sync.runtime_") || func.starts_with("internal/sync.runtime_")
 }
 
-fn terms(leaks: &Leaks, members: &[usize], sites: &[Site], idle: Option<&'static str>) -> Vec<Term> {
-    let goroutines = || members.iter().filter_map(|&i| leaks.goroutines.all.get(i));
-    let mut terms = Vec::new();
-    let mut add = |id, points| terms.push(Term { id, points });
-    if goroutines().any(|g| matches!(g.blocked_on, Some(Blocked::NilChan))) {
-        add("nil_chan", 35);
-    }
-    if goroutines().any(|g| g.status == LEAKED) {
-        add("leaked_says_the_collector", 30);
-    }
-    match members.len() {
-        1000.. => add("cluster_of_1000", 15),
-        100.. => add("cluster_of_100", 10),
-        10.. => add("cluster_of_10", 5),
-        _ => {}
-    }
-    match sites.first().map(|site| site.link) {
-        Some(Link::Flow) => add("map_site_flow", 15),
-        Some(Link::SameFunction) => add("map_site_in_same_function", 8),
-        Some(Link::Caller) => add("map_site_in_caller", 3),
-        None => {}
-    }
-    let lookups = || goroutines().filter_map(|g| leaks.lookups.get(&g.goid));
+fn score_of(leaks: &Leaks, cluster: &Cluster, members: &[&Goroutine]) -> Score {
+    let nil_channel = members.iter().any(|g| matches!(g.blocked_on, Some(Blocked::NilChan)));
+    let lookups = || members.iter().filter_map(|g| leaks.lookups.get(&g.goid));
+    let site = cluster.sites.first();
+    let map = |lookup: &Lookup| {
+        let at = lookup.map.map_or(String::new(), |at| format!(" at {at:#x}"));
+        site.and_then(|site| site.map.clone()).unwrap_or_else(|| format!("the {}{at}", lookup.map_type))
+    };
     // Keys that are only alike say something where a lookup is known to have missed.
-    let missed = goroutines().any(|g| matches!(g.blocked_on, Some(Blocked::NilChan)));
-    let counts = |lookup: &Lookup| lookup.near.iter().any(|near| near.confusable || missed);
-    let near = |inferred| lookups().any(|lookup| lookup.inferred == inferred && counts(lookup));
-    if near(false) {
-        add("near_miss", 25);
-    } else if near(true) {
-        add("near_miss_of_inferred_key", 12);
-    }
-    if lookups().any(|lookup| lookup.verdict == Some(Verdict::Zero)) {
-        add("value_zero_while_present", 10);
-    }
-    let held: Vec<&Holder> = goroutines().flat_map(|g| leaks.held_by(g)).collect();
-    let has_object = goroutines().any(|g| g.blocked_on.as_ref().is_some_and(|blocked| !blocked.addresses().is_empty()));
-    if !held.is_empty() {
-        add("object_in_a_map", 10);
-    } else if has_object && leaks.holders.maps > 0 && leaks.holders.limits.is_empty() {
-        add("object_in_no_map_scanned", 5);
-    }
-    if held.iter().any(|holder| holder.key == "NaN") {
-        add("stored_key_is_nan", 25);
-    } else if held.iter().any(|holder| has_outer_space(&holder.key)) {
-        add("stored_key_has_outer_space", 12);
-    }
-    if idle.is_some() {
-        add("known_idle_pattern", -40);
-    }
-    terms
-}
-
-/// Whether a quoted key starts or ends with white space, which a trimmed one never meets.
-pub fn has_outer_space(key: &str) -> bool {
-    let text = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
-    text.is_some_and(|text| text.trim() != text)
+    let near = |lookup: &&Lookup| lookup.near.iter().any(|near| near.confusable || nil_channel);
+    let missed = lookups().filter(near).min_by_key(|lookup| lookup.inferred);
+    let missed = missed.and_then(|lookup| Some((lookup, map(lookup), lookup.key.as_ref()?, lookup.near.first()?)));
+    let zero = lookups().find(|lookup| lookup.verdict == Some(Verdict::Zero));
+    let zero = zero.and_then(|lookup| Some((map(lookup), lookup.key.as_ref()?)));
+    let held: Vec<&Holder> = members.iter().flat_map(|g| leaks.held_by(g)).collect();
+    let has_object = members.iter().any(|g| g.blocked_on.as_ref().is_some_and(|b| !b.addresses().is_empty()));
+    let reach = |link| match link {
+        Link::Flow => Reach::Flow,
+        Link::SameFunction => Reach::SameFunction,
+        Link::Caller => Reach::Caller,
+    };
+    of_cluster(&Facts {
+        nil_channel,
+        leaked: members.iter().filter(|g| g.status == LEAKED).count() as u64,
+        count: members.len() as u64,
+        held: held.first().map(|holder| holder.entry()),
+        in_no_map: has_object && leaks.holders.maps > 0 && leaks.holders.limits.is_empty(),
+        odd_key: held.iter().map(|holder| holder.entry()).find(|(_, key)| score::odd(key).is_some()),
+        site: site.map(|site| (site.call.as_str(), reach(site.link))),
+        missed: missed.as_ref().map(|(lookup, map, key, near)| Missed {
+            map,
+            key: &key.text,
+            stored: &near.key.text,
+            relation: near.relation,
+            detail: &near.detail,
+            inferred: lookup.inferred,
+        }),
+        zero: zero.as_ref().map(|(map, key)| (map.as_str(), key.text.as_str())),
+        clues: &cluster.clues,
+        idle: cluster.idle,
+        ..Facts::default()
+    })
 }
 
 /// Waits that every healthy program has.
 fn idle_pattern(session: &Session, goroutine: &Goroutine) -> Option<&'static str> {
-    let has = |start: &str| goroutine.lines().any(|(_, line)| line.func.starts_with(start));
     let timer = match &goroutine.blocked_on {
         Some(Blocked::Chan { channel, .. }) => channel.timer,
         Some(Blocked::Select(cases)) => cases.iter().any(|case| case.channel.timer),
@@ -231,14 +191,12 @@ fn idle_pattern(session: &Session, goroutine: &Goroutine) -> Option<&'static str
         Some(Blocked::Select(cases)) => cases.iter().any(|case| of_signals(&case.channel)),
         _ => false,
     };
-    if for_signals || has("os/signal.") {
+    if for_signals {
         return Some("waits for signals");
     }
-    if matches!(goroutine.blocked_on, Some(Blocked::Poll { .. })) || goroutine.reason.as_deref() == Some("IO wait") {
-        return Some("waits for input or output");
+    if matches!(goroutine.blocked_on, Some(Blocked::Poll { .. })) {
+        return Some("waits for the network or a file");
     }
-    if goroutine.lines().all(|(_, line)| line.func.starts_with("runtime.")) {
-        return Some("is the runtime's own");
-    }
-    None
+    let functions: Vec<&str> = goroutine.lines().map(|(_, line)| &*line.func).collect();
+    score::idle_pattern(&goroutine.state(), &functions)
 }

@@ -62,7 +62,7 @@ pub struct Lookup {
 }
 
 /// Keys nearer than this are taken for equal: white space, case, Unicode form, encoding, pointee, type.
-const CONFUSABLE: u32 = 170;
+pub(super) const CONFUSABLE: u32 = 170;
 /// Near misses kept of one lookup.
 const NEAR: usize = 4;
 /// Stored keys compared in all, after which no further search begins: many goroutines mostly make the same mistake.
@@ -159,7 +159,7 @@ impl<'s> Lookups<'s> {
         bytes: Vec<u8>,
         watch: &dyn Watch,
     ) -> Result<Lookup> {
-        lookup.key = self.shown(key_type, &bytes);
+        lookup.key = shown(self.session, key_type, &bytes);
         if lookup.key.is_none() {
             lookup.lost = Some("what is left of it cannot be read".into());
         }
@@ -206,7 +206,7 @@ impl<'s> Lookups<'s> {
     }
 
     fn near(&self, map: &GoMap<'_>, near: crate::map::nearby::Near) -> Option<NearKey> {
-        let key = self.shown(map.key.id, &near.key)?;
+        let key = shown(self.session, map.key.id, &near.key)?;
         let confusable = near.distance < CONFUSABLE;
         Some(NearKey { key, relation: near.relation.name(), detail: near.detail, confusable })
     }
@@ -284,14 +284,15 @@ impl<'s> Lookups<'s> {
             .then(|| memory.bytes(place.address, wanted.size as usize).ok())?
             .map(|b| b.into_owned())
     }
+}
 
-    fn shown(&self, ty: TypeId, bytes: &[u8]) -> Option<Shown> {
-        let options = Options { string_limit: 200, elements_limit: 50, ..Options::default() };
-        let context = Context::new(&*self.session.memory, &self.session.types, options, &Quiet);
-        let plan = context.plan(ty).ok()?;
-        let (mut text, mut json) = (Vec::new(), Vec::new());
-        plan.write(&context, bytes, &mut GoSyntax::new(&mut text, false)).ok()?;
-        plan.write(&context, bytes, &mut Json::new(&mut json)).ok()?;
-        Some(Shown { text: String::from_utf8_lossy(&text).into_owned(), json: serde_json::from_slice(&json).ok()? })
-    }
+/// A key as text and as JSON.
+pub(super) fn shown(session: &Session, ty: TypeId, bytes: &[u8]) -> Option<Shown> {
+    let options = Options { string_limit: 200, elements_limit: 50, ..Options::default() };
+    let context = Context::new(&*session.memory, &session.types, options, &Quiet);
+    let plan = context.plan(ty).ok()?;
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    plan.write(&context, bytes, &mut GoSyntax::new(&mut text, false)).ok()?;
+    plan.write(&context, bytes, &mut Json::new(&mut json)).ok()?;
+    Some(Shown { text: String::from_utf8_lossy(&text).into_owned(), json: serde_json::from_slice(&json).ok()? })
 }

@@ -1,8 +1,11 @@
 //! Goroutines: which there are, what each waits on, and its stack; read from memory alone.
 
+mod clues;
 pub mod code;
 pub mod holders;
+mod leads;
 pub mod leaks;
+mod live;
 pub mod locals;
 mod locate;
 pub mod lookup;
@@ -180,6 +183,19 @@ pub fn ids(runtime: &Runtime<'_>) -> Result<FxHashMap<u64, u64>> {
         Ok(())
     })?;
     Ok(ids)
+}
+
+/// Addresses of the records of dead goroutines.
+fn dead(runtime: &Runtime<'_>) -> Result<FxHashSet<u64>> {
+    let mut dead = FxHashSet::default();
+    each_g(runtime, &mut |_, g| {
+        let status = runtime.memory.u32(g.wrapping_add(runtime.g.status as u64)).unwrap_or(0) & !layout::SCAN;
+        if matches!(status, layout::DEAD | layout::DEAD_EXTRA) {
+            dead.insert(g);
+        }
+        Ok(())
+    })?;
+    Ok(dead)
 }
 
 /// Visits the number and the address of each entry of `runtime.allgs`; what is wrong with the list itself is returned,

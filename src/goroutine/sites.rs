@@ -4,10 +4,13 @@
 use super::code::{Code, Line};
 use super::operand::{same_slots, Analyses, Call, Id, Value, Values, ARGUMENTS};
 use super::{Frame, Goroutine};
-use crate::probe::functions::{operands, KeyPlace, Operands};
+use crate::error::Watch;
+use crate::probe::functions::{operands, KeyPlace, Operands, Operation};
 use crate::session::{MapRef, Session};
 use crate::types::{Shape, TypeId, TypeSource};
+use crate::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How a map operation and the wait hang together, closest first.
@@ -45,6 +48,8 @@ pub struct Site {
     pub map_type: Option<Arc<str>>,
     /// The map as an expression over package variables, e.g. `main.reg.m`.
     pub map: Option<String>,
+    /// Where the variable is that the code names as the map.
+    pub variable: Option<u64>,
     /// The key as the source spells it.
     pub key_expr: Option<String>,
     pub link: Link,
@@ -103,11 +108,34 @@ pub struct Sites<'s> {
     analyses: Analyses,
     sources: FxHashMap<Arc<str>, Option<Arc<str>>>,
     variables: Option<Vec<(u64, u64, String, TypeId)>>,
+    /// Entry and size of the functions that may look up by interface keys.
+    callers: Option<Option<Callers>>,
 }
+
+/// Entry and size of functions.
+type Callers = Arc<[(u64, u64)]>;
+/// The type of a lookup's interface key, where the code says so, and where the lookup is.
+pub type KeyAsked = (Option<TypeId>, Line);
+
+/// How the names of functions begin that look up.
+const LOOKUPS: [&str; 3] = ["runtime.map", "sync.(*Map).", "internal/sync.(*HashTrieMap["];
+/// The opcode of a call with a relative target (amd64).
+const CALL: u8 = 0xe8;
+/// Bytes of code looked through at most, and at once; functions analysed.
+const MAX_TEXT: u64 = 1 << 30;
+const TEXT_BLOCK: u64 = 1 << 20;
+const MAX_CALLERS: usize = 1 << 18;
 
 impl<'s> Sites<'s> {
     pub fn new(session: &'s Session, code: Code<'s>) -> Sites<'s> {
-        Sites { session, code, analyses: Analyses::default(), sources: FxHashMap::default(), variables: None }
+        Sites {
+            session,
+            code,
+            analyses: Analyses::default(),
+            sources: FxHashMap::default(),
+            variables: None,
+            callers: None,
+        }
     }
 
     /// The map operations before the wait, the one closest to it first.
@@ -151,6 +179,7 @@ impl<'s> Sites<'s> {
                 line,
                 map_type: map_type.map(|ty| ty.name.clone()),
                 map,
+                variable: variable_of(&values, call, at),
                 key_expr,
                 link,
                 frame: index,
@@ -219,6 +248,82 @@ impl<'s> Sites<'s> {
             Ok(bytes) => Left::Whole(bytes.into_owned(), Source::Memory),
             Err(_) => Left::Nothing("its memory cannot be read"),
         }
+    }
+
+    /// Every lookup in the program's own code of the map at `variable` whose keys are interface values: the type of its
+    /// key, where the code says so, and where it is. `None` when there is more code than is looked at.
+    pub fn lookups_of(&mut self, variable: u64, watch: &dyn Watch) -> Result<Option<Vec<KeyAsked>>> {
+        let session = self.session;
+        if self.callers.is_none() {
+            self.callers = Some(self.lookup_callers(watch)?);
+        }
+        let Some(Some(callers)) = self.callers.clone() else { return Ok(None) };
+        let mut found = Vec::new();
+        for &(entry, size) in callers.iter() {
+            watch.tick(0, 0)?;
+            let code = session.memory.bytes(entry, size as usize).unwrap_or_default();
+            // An operand is given by its distance from the end of its instruction.
+            let names = |(i, by): (usize, &[u8])| {
+                let by = by.try_into().map_or(0, i32::from_le_bytes);
+                entry.wrapping_add(i as u64 + 4).wrapping_add_signed(by.into()) == variable
+            };
+            if !code.windows(4).enumerate().any(names) {
+                continue;
+            }
+            // What cannot be analysed may be a lookup.
+            let Some(values) = self.analyses.of(session, &mut self.code, entry) else { return Ok(None) };
+            for call in values.calls.values() {
+                let Some((call, _, at)) = self.operation(call).filter(|(_, _, at)| looks_up(at)) else { continue };
+                if variable_of(&values, call, &at) != Some(variable) {
+                    continue;
+                }
+                let Some(info) = self.code.at(call.at, false) else { continue };
+                let own = |line: &&Line| !line.func.starts_with("sync.") && !line.func.starts_with("internal/sync.");
+                let Some(line) = info.lines.iter().find(own).cloned() else { continue };
+                let ty = type_word(&values, call, &at).and_then(|at| session.types.by_descriptor(at).ok());
+                found.push((ty, line));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Entry and size of each of the program's own functions that may look up a map by interface keys.
+    fn lookup_callers(&mut self, watch: &dyn Watch) -> Result<Option<Callers>> {
+        let session = self.session;
+        let mut callers: BTreeMap<u64, u64> = BTreeMap::new();
+        for module in session.types.modules() {
+            let named = |name: &str| LOOKUPS.iter().any(|start| name.starts_with(start));
+            let by_interface =
+                |at: Operands| looks_up(&at) && matches!(at.key, KeyPlace::Interface(_) | KeyPlace::Pointer(_));
+            let is_lookup = |name: &str| named(name) && operands(name).is_some_and(by_interface);
+            let targets: FxHashSet<u64> =
+                module.functions.functions().filter(|f| is_lookup(&f.name())).map(|f| f.entry).collect();
+            let (mut at, end) = (module.data.text.start, module.data.text.end);
+            if end.saturating_sub(at) > MAX_TEXT {
+                return Ok(None);
+            }
+            while at < end && !targets.is_empty() {
+                watch.tick(0, 0)?;
+                // Blocks overlap by an instruction.
+                let size = (end - at).min(TEXT_BLOCK + 5);
+                let bytes = session.memory.bytes(at, size as usize).unwrap_or_default();
+                for i in memchr::memchr_iter(CALL, &bytes) {
+                    let Some(by) = bytes.get(i + 1..i + 5).and_then(|by| by.try_into().ok()) else { continue };
+                    let next = at.wrapping_add(i as u64 + 5);
+                    if targets.contains(&next.wrapping_add_signed(i32::from_le_bytes(by).into())) {
+                        let function = module.functions.function_at(next - 5);
+                        callers.extend(function.map(|function| (function.entry, function.size())));
+                    }
+                }
+                at += size.min(TEXT_BLOCK);
+            }
+        }
+        callers.retain(|&entry, _| {
+            let info = self.code.at(entry, false);
+            let library = |func: &str| ["runtime.", "sync.", "internal/"].iter().any(|start| func.starts_with(start));
+            info.is_some_and(|info| !library(info.func()))
+        });
+        Ok((callers.len() <= MAX_CALLERS).then(|| callers.into_iter().collect()))
     }
 
     fn at(&mut self, goroutine: &Goroutine, site: &Site) -> Option<(Arc<Values>, Call, Operands)> {
@@ -373,6 +478,51 @@ impl<'s> Sites<'s> {
         let text = text.lines().nth((line.line as usize).checked_sub(1)?)?;
         key_in(text, map, method)
     }
+}
+
+/// Where the variable is that a call's code names as the map.
+fn variable_of(values: &Values, call: &Call, at: &Operands) -> Option<u64> {
+    match (values.value(call.state.registers[ARGUMENTS[at.map as usize]]), at.map_type) {
+        (Value::Constant(address), None) => Some(*address),
+        (Value::Load(base, offset, _), Some(_)) => match values.value(*base) {
+            Value::Constant(address) => Some(address.wrapping_add_signed(*offset)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The constant type word of a key that is an interface value.
+fn type_word(values: &Values, call: &Call, at: &Operands) -> Option<u64> {
+    let id = match at.key {
+        KeyPlace::Interface(n) => call.state.registers[*ARGUMENTS.get(n as usize)?],
+        KeyPlace::Pointer(n) => match values.value(call.state.registers[*ARGUMENTS.get(n as usize)?]) {
+            Value::Slot(offset) => call.state.slots.get(offset).filter(|slot| slot.0 == 8)?.1,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    match values.value(id) {
+        Value::Constant(descriptor) => Some(*descriptor),
+        _ => None,
+    }
+}
+
+/// Whether an operation asks for a key that is stored.
+fn looks_up(at: &Operands) -> bool {
+    use Operation::*;
+    matches!(
+        at.operation,
+        Access1
+            | Access2
+            | Delete
+            | Load
+            | SyncDelete
+            | LoadOrStore
+            | LoadAndDelete
+            | CompareAndSwap
+            | CompareAndDelete
+    )
 }
 
 /// Whether a stack slot is as it was at entry.

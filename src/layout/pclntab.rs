@@ -81,6 +81,12 @@ pub fn offsets(go: (u32, u32)) -> &'static Offsets {
     }
 }
 
+/// Index of the PCDATA table that says which bitmap of a frame's pointers holds, and of those bitmaps among FUNCDATA: of
+/// arguments, of local variables; and of the list of variables whose address is taken (src/internal/abi/symtab.go).
+pub const PCDATA_STACK_MAP: u32 = 1;
+pub const FUNCDATA_ARGUMENTS: u32 = 0;
+pub const FUNCDATA_LOCALS: u32 = 1;
+pub const FUNCDATA_OBJECTS: u32 = 2;
 /// Index of the inline tree's PCDATA table: which inlined call an instruction belongs to.
 pub const PCDATA_INL_TREE: u32 = 2;
 /// Index of the inline tree among FUNCDATA.

@@ -6,7 +6,6 @@
 mod align;
 pub mod record;
 mod same;
-mod score;
 
 use hashbrown::HashMap;
 use rustc_hash::FxHashMap;
@@ -16,14 +15,14 @@ use super::clusters::{self, Row, Source, Survey};
 use super::profile::{self, Kind, StackId, Symbols, Text};
 use super::trace::{self, GoState, StackRef, Trace};
 use super::EvidenceFile;
+use crate::score::{self, of_cluster, of_goroutine, Facts, Missed, Reach, TraceFacts};
+pub use crate::score::{Class, Clue, Score, Term};
 use crate::{Error, Result};
 pub use record::{
     Alignment, Cluster, Confidence, Evidence, Frame, Functions, Goroutine, Heat, Held, Identity, InProfile, InTrace,
     Input, InputKind, Limit, Link, Looked, MapView, MemorySite, NearKey, Now, Process, Site, Span, Taken, Target,
     TargetGoroutine, Window,
 };
-use score::{of_cluster, of_goroutine, ClusterFacts, TraceFacts};
-pub use score::{Class, Score, Term};
 
 /// Contradictions listed; the rest is counted.
 const MAX_CONFLICTS: usize = 100;
@@ -428,6 +427,8 @@ impl<'t> Joiner<'t> {
                 sites: Vec::new(),
                 lookup: None,
                 held: Vec::new(),
+                clues: Vec::new(),
+                idle: None,
                 strongest: None,
             },
         }
@@ -457,6 +458,10 @@ impl<'t> Joiner<'t> {
                 if cluster.sites.is_empty() {
                     cluster.sites.clone_from(&goroutine.sites);
                 }
+                cluster.idle = cluster.idle.or(goroutine.idle);
+                cluster.clues.extend(
+                    goroutine.clues.iter().filter(|clue| !cluster.clues.contains(clue)).cloned().collect::<Vec<_>>(),
+                );
                 let names = |looked: &Option<Box<Looked>>| looked.as_ref().map(|looked| !looked.near.is_empty());
                 if names(&goroutine.lookup) > names(&cluster.lookup) {
                     cluster.lookup.clone_from(&goroutine.lookup);
@@ -565,6 +570,8 @@ impl<'t> Joiner<'t> {
                 sites: Vec::new(),
                 lookup: None,
                 held: Vec::new(),
+                clues: Vec::new(),
+                idle: None,
                 strongest: None,
             };
             self.clusters.push(Draft { cluster, growth: None, base: Arc::default() });
@@ -641,7 +648,7 @@ impl<'t> Joiner<'t> {
                     waits: last.saturating_sub(told.since.unwrap_or(first)),
                     window: last.saturating_sub(goroutine.created.map_or(first, |creation| creation.time)),
                     wakes: goroutine.wakes,
-                    site: windows.iter().map(|window| window.site).min_by_key(|site| *site as u8),
+                    site: windows.iter().filter_map(|window| window.site.reach()).max(),
                 };
                 Arc::new(of_goroutine(&base, &facts))
             }
@@ -753,21 +760,32 @@ fn base_score(draft: &Draft, map: Option<&MapView>, in_no_map: bool) -> Score {
     });
     // Keys that are only alike say something where a lookup is known to have missed.
     let lookup = cluster.lookup.as_deref().filter(|looked| looked.confusable || cluster.nil_channel);
-    of_cluster(&ClusterFacts {
+    let missed = lookup.and_then(|looked| {
+        let (key, near) = looked.missed()?;
+        let (map, stored, detail) = (&looked.map, &near.key, &near.detail);
+        Some(Missed { map, key, stored, relation: near.relation, detail, inferred: looked.inferred })
+    });
+    let zero = cluster.lookup.as_deref().filter(|looked| looked.verdict == Some("zero"));
+    let reach = |site: &MemorySite| match (site.flows, site.same_function) {
+        (true, _) => Reach::Flow,
+        (false, true) => Reach::SameFunction,
+        (false, false) => Reach::Caller,
+    };
+    of_cluster(&Facts {
         near,
-        held: cluster.held.first(),
+        held: cluster.held.first().map(Held::entry),
         in_no_map,
-        odd_key: cluster.held.iter().find(|held| score::is_odd(&held.key)),
-        site: cluster.sites.iter().max_by_key(|site| (site.flows, site.same_function)),
-        lookup,
-        zero: cluster.lookup.as_deref().filter(|looked| looked.verdict == Some("zero")),
+        odd_key: cluster.held.iter().map(Held::entry).find(|(_, key)| score::odd(key).is_some()),
+        site: cluster.sites.iter().map(|site| (site.call.as_str(), reach(site))).max_by_key(|&(_, reach)| reach),
+        missed,
+        zero: zero.and_then(|looked| Some((looked.map.as_str(), looked.key.as_deref()?))),
         nil_channel: cluster.nil_channel,
-        state: &cluster.state,
         leaked: cluster.leaked,
         count: cluster.count,
         growth: draft.growth,
         minutes: cluster.minutes.map(|(_, most)| most),
-        functions: &functions,
+        clues: &cluster.clues,
+        idle: cluster.idle.or_else(|| score::idle_pattern(&cluster.state, &functions)),
     })
 }
 

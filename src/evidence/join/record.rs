@@ -1,6 +1,6 @@
 //! What the sources say together, as plain data: `gomap.evidence/1`.
 
-use super::score::{Class, Score};
+use crate::score::{Class, Clue, Entry, Reach, Score};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -195,6 +195,15 @@ pub enum Site {
 }
 
 impl Site {
+    /// How it hangs together with the wait.
+    pub fn reach(self) -> Option<Reach> {
+        match self {
+            Site::SameFunction => Some(Reach::SameFunction),
+            Site::Caller => Some(Reach::Caller),
+            Site::Other => None,
+        }
+    }
+
     /// A word for records.
     pub fn name(self) -> &'static str {
         match self {
@@ -276,6 +285,10 @@ pub struct Cluster {
     pub lookup: Option<Box<Looked>>,
     /// Map entries that hold what its goroutines wait on, each once.
     pub held: Vec<Held>,
+    /// What the whole of memory tells of the wait.
+    pub clues: Vec<Clue>,
+    /// The known idle pattern that memory shows it to be.
+    pub idle: Option<&'static str>,
     /// The goroutine that the score is of, where there is one.
     pub strongest: Option<u64>,
 }
@@ -495,6 +508,10 @@ pub struct TargetGoroutine {
     pub blocked_on: Option<(&'static str, Vec<u64>)>,
     /// Map entries that hold it.
     pub held: Vec<Held>,
+    /// What the whole of memory tells of the wait of its cluster.
+    pub clues: Arc<[Clue]>,
+    /// The known idle pattern that its cluster is.
+    pub idle: Option<&'static str>,
     pub sites: Vec<MemorySite>,
     pub lookup: Option<Box<Looked>>,
     pub start: Option<String>,
@@ -513,6 +530,13 @@ pub struct Held {
     pub map_type: String,
     /// As a Go literal.
     pub key: String,
+}
+
+impl Held {
+    /// The map and the key.
+    pub fn entry(&self) -> Entry<'_> {
+        (&self.map, &self.key)
+    }
 }
 
 /// A map operation in the machine code before the wait.

@@ -1,0 +1,309 @@
+//! What only the whole of memory and code tells of a wait: who else could end it, and how the key behind it is missed.
+
+use super::holders::Holder;
+use super::leads::Others;
+use super::leaks::Leaks;
+use super::lookup::{Lookup, Verdict, CONFUSABLE};
+use super::sites::{KeyAsked, Link, Site, Sites};
+use super::stack::On;
+use super::{Blocked, Goroutine, SyncKind};
+use crate::error::Watch;
+use crate::map::keys::Keys;
+use crate::map::nearby::NearMisses;
+use crate::memory::Memory;
+use crate::score::Clue;
+use crate::session::{MapRef, Session};
+use crate::types::{Kind, Shape, TypeId, TypeSource};
+use crate::Result;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Entries whose keys are compared with the others of their maps, and keys compared in all.
+const MAX_ENTRIES: usize = 64;
+const MAX_COMPARED: u64 = 1 << 22;
+/// Near keys looked at for one entry.
+const NEAR: usize = 8;
+/// Bytes of an object on the way to a key that a stack points to, such as a closure.
+const MAX_CLOSURE: usize = 256;
+/// Longest key looked for on stacks.
+const MAX_KEY: u64 = 4096;
+
+/// Finds clues for one cluster after the other.
+pub struct Clues<'l> {
+    session: &'l Session,
+    leaks: &'l Leaks,
+    others: &'l FxHashMap<u64, Others>,
+    /// Lookups that missed and whose goroutines are stuck, by map.
+    missed: FxHashMap<u64, Vec<(u64, &'l Lookup)>>,
+    compared: u64,
+}
+
+impl<'l> Clues<'l> {
+    pub fn new(session: &'l Session, leaks: &'l Leaks, others: &'l FxHashMap<u64, Others>) -> Clues<'l> {
+        let mut missed: FxHashMap<u64, Vec<(u64, &Lookup)>> = FxHashMap::default();
+        for goroutine in &leaks.goroutines.all {
+            let lookup = leaks.lookups.get(&goroutine.goid);
+            let stuck = matches!(goroutine.blocked_on, Some(Blocked::NilChan));
+            if let Some((lookup, map)) = lookup.filter(|_| stuck).and_then(|lookup| Some((lookup, lookup.map?))) {
+                missed.entry(map).or_default().push((goroutine.goid, lookup));
+            }
+        }
+        Clues { session, leaks, others, missed, compared: 0 }
+    }
+
+    /// The clues of a cluster.
+    pub fn of(
+        &mut self,
+        sites: &[Site],
+        members: &[&Goroutine],
+        code: &mut Sites<'_>,
+        watch: &dyn Watch,
+    ) -> Result<Vec<Clue>> {
+        let mut clues = Vec::new();
+        let held: Vec<(&Goroutine, &Holder)> =
+            members.iter().flat_map(|g| self.leaks.held_by(g).into_iter().map(move |h| (*g, h))).collect();
+        // Every member's objects: one that something else leads to is woken by that, and the others may be too.
+        let led = |test: &dyn Fn(&Others) -> bool| {
+            let of = |g: &&Goroutine| {
+                let addresses = g.blocked_on.as_ref().map(Blocked::addresses).unwrap_or_default();
+                !addresses.is_empty() && addresses.iter().all(|at| self.others.get(at).is_some_and(test))
+            };
+            !members.is_empty() && members.iter().all(of)
+        };
+        if led(&Others::none) {
+            clues.push(Clue::OnlyWaiters);
+        }
+        if let Some(&(_, first)) = held.first().filter(|_| led(&Others::only_entry)) {
+            clues.push(Clue::OnlyEntry { map: first.map.clone(), key: first.key.clone() });
+            let alone = self.keys_are_nowhere_else(&held, watch)?;
+            if alone {
+                clues.extend(self.twin(&held, watch)?);
+            }
+            if alone && members.iter().all(|g| is_locked(g)) {
+                clues.push(Clue::HeldByNobody);
+            }
+        }
+        clues.extend(held.iter().find_map(|(_, holder)| self.missed_by(holder)));
+        if let Some(&(_, first)) = held.first() {
+            clues.extend(self.other_type(first, sites, code, watch)?);
+        }
+        if led(&|others| others.goroutine) {
+            clues.push(Clue::OthersHaveIt);
+        }
+        if led(&|others| !others.others_have_it()) {
+            clues.extend(self.zero_awaited(sites, members));
+        }
+        Ok(clues)
+    }
+
+    /// A stuck goroutine whose lookup missed this entry by what is easily overlooked.
+    fn missed_by(&self, holder: &Holder) -> Option<Clue> {
+        let mut all = self.missed.get(&holder.address)?.iter();
+        all.find_map(|(goid, lookup)| {
+            let near = lookup.near.iter().find(|near| near.confusable && near.key.text == holder.key)?;
+            Some(Clue::MissedBy {
+                goid: *goid,
+                asked: lookup.key.as_ref()?.text.clone(),
+                map: holder.map.clone(),
+                key: holder.key.clone(),
+                relation: near.relation,
+            })
+        })
+    }
+
+    /// A key of the same map that an entry's is easily taken for.
+    fn twin(&mut self, held: &[(&Goroutine, &Holder)], watch: &dyn Watch) -> Result<Option<Clue>> {
+        let session = self.session;
+        let keys = Keys::new(&*session.memory, &session.types);
+        let mut seen = FxHashSet::default();
+        for (_, holder) in held.iter().filter(|(_, holder)| seen.insert(holder.key_address)).take(MAX_ENTRIES) {
+            let Some(map) = self.map_of(holder).and_then(|map| session.open(map).ok()) else { continue };
+            self.compared += map.count();
+            if self.compared > MAX_COMPARED {
+                break;
+            }
+            let Ok(ty) = session.types.load(holder.key_type) else { continue };
+            let Ok(bytes) = session.memory.bytes(holder.key_address, ty.size as usize) else { continue };
+            let Ok(mut near) = NearMisses::new(&keys, holder.key_type, &bytes, NEAR) else { continue };
+            map.each(watch, &mut |entry| {
+                if let (Ok(stored), true) = (&entry.key, entry.key_address != holder.key_address) {
+                    near.offer(stored, entry.key_address);
+                }
+                Ok(true)
+            })?;
+            for one in near.finish().near {
+                let Some(other) = super::lookup::shown(session, holder.key_type, &one.key) else { continue };
+                let relation = match one.distance < CONFUSABLE {
+                    true => one.relation.name(),
+                    false if fills_empty_part(&holder.key, &other.text) => "fills a part that is empty",
+                    false => continue,
+                };
+                let (map, key) = (holder.map.clone(), holder.key.clone());
+                return Ok(Some(Clue::Twin { map, key, other: other.text, relation }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn map_of(&self, holder: &Holder) -> Option<MapRef> {
+        let ty = self.session.type_named(&holder.map_type).ok()?;
+        (holder.address != 0).then_some(MapRef { address: holder.address, ty })
+    }
+
+    /// Code that looks the map up with keys of another type than the one stored, and none that does with that.
+    fn other_type(
+        &self,
+        holder: &Holder,
+        sites: &[Site],
+        code: &mut Sites<'_>,
+        watch: &dyn Watch,
+    ) -> Result<Option<Clue>> {
+        let types = &self.session.types;
+        let is_interface = types.load(holder.key_type).is_ok_and(|ty| matches!(ty.shape, Shape::Interface { .. }));
+        let same = |site: &&Site| site.map.as_deref().is_none_or(|map| holder.map.starts_with(map));
+        let site = sites.iter().filter(|site| site.variable.is_some()).find(same);
+        let (true, Some(variable)) = (is_interface, site.and_then(|site| site.variable)) else { return Ok(None) };
+        let Some(stored) = self.dynamic_type(holder) else { return Ok(None) };
+        let Some(lookups) = code.lookups_of(variable, watch)? else { return Ok(None) };
+        let other = |(ty, line): &KeyAsked| Some((ty.filter(|&ty| ty != stored)?, line.clone()));
+        let others: Option<Vec<_>> = lookups.iter().map(other).collect();
+        let Some((asked, line)) = others.and_then(|others| others.into_iter().next()) else { return Ok(None) };
+        let name = |ty| types.load(ty).map_or_else(|_| "?".to_string(), |ty| ty.name.to_string());
+        let map = site.and_then(|site| site.map.clone()).unwrap_or_else(|| holder.map.clone());
+        Ok(Some(Clue::OtherType { map, stored: name(stored), asked: name(asked), at: line.func.to_string() }))
+    }
+
+    /// The dynamic type of an interface key.
+    fn dynamic_type(&self, holder: &Holder) -> Option<TypeId> {
+        let descriptor = self.session.memory.u64(holder.key_address).ok()?;
+        self.session.types.by_descriptor(descriptor).ok()
+    }
+
+    /// A wait on a cond, after a lookup in the same function that finds a stored zero.
+    fn zero_awaited(&self, sites: &[Site], members: &[&Goroutine]) -> Option<Clue> {
+        let site = sites.first().filter(|site| site.link != Link::Caller)?;
+        members.iter().find_map(|goroutine| {
+            let lookup = self.leaks.lookups.get(&goroutine.goid)?;
+            let zero =
+                lookup.verdict == Some(Verdict::Zero) && matches!(goroutine.blocked_on, Some(Blocked::Cond { .. }));
+            let key = lookup.key.as_ref().filter(|_| zero)?.text.clone();
+            Some(Clue::ZeroAwaited { map: site.map.clone().unwrap_or_else(|| format!("a {}", lookup.map_type)), key })
+        })
+    }
+
+    /// Whether no goroutine has the key of one of these entries but those that wait there: on its stack, or in a small
+    /// object that its stack points to. False where a key cannot be looked for.
+    fn keys_are_nowhere_else(&self, held: &[(&Goroutine, &Holder)], watch: &dyn Watch) -> Result<bool> {
+        let memory = &*self.session.memory;
+        let mut texts: FxHashSet<Vec<u8>> = FxHashSet::default();
+        let mut numbers: FxHashSet<u64> = FxHashSet::default();
+        for (_, holder) in held {
+            match self.needle(holder.key_type, holder.key_address, 2) {
+                Some(Needle::Text(text)) => drop(texts.insert(text)),
+                Some(Needle::Number(number)) => drop(numbers.insert(number)),
+                None => return Ok(false),
+            }
+        }
+        let lengths: FxHashSet<u64> = texts.iter().map(|text| text.len() as u64).collect();
+        let is_key = |words: &[u64]| {
+            words.iter().any(|word| numbers.contains(word))
+                || words.windows(2).any(|pair| {
+                    lengths.contains(&pair[1])
+                        && memory.bytes(pair[0], pair[1] as usize).is_ok_and(|text| texts.contains(&*text))
+                })
+        };
+        let own: FxHashSet<u64> = held.iter().map(|(goroutine, _)| goroutine.g).collect();
+        for (i, goroutine) in self.leaks.goroutines.all.iter().enumerate() {
+            if i % 64 == 0 {
+                watch.tick(i as u64, self.leaks.goroutines.all.len() as u64)?;
+            }
+            let mut frames = goroutine.stack.frames.iter().filter(|frame| frame.on == On::Goroutine);
+            let Some(first) = frames.next().filter(|_| !goroutine.system && !own.contains(&goroutine.g)) else {
+                continue;
+            };
+            let end = frames.next_back().map_or(first.end, |last| last.end);
+            let words = words(memory, first.sp, end.saturating_sub(first.sp) as usize);
+            if is_key(&words) || words.iter().any(|&at| at > 4096 && is_key(&self.object(at))) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Words at what may be a pointer.
+    fn object(&self, at: u64) -> Vec<u64> {
+        match self.session.memory.readable(at, MAX_CLOSURE) {
+            true => words(&*self.session.memory, at, MAX_CLOSURE),
+            false => Vec::new(),
+        }
+    }
+
+    /// What of a key can be looked for.
+    fn needle(&self, ty: TypeId, at: u64, depth: usize) -> Option<Needle> {
+        let memory = &*self.session.memory;
+        let loaded = self.session.types.load(ty).ok()?;
+        match (&loaded.shape, loaded.kind) {
+            (_, Kind::String) => {
+                let (data, len) = (memory.u64(at).ok()?, memory.u64(at.checked_add(8)?).ok()?);
+                let text = (len > 0 && len <= MAX_KEY).then(|| memory.bytes(data, len as usize).ok())??;
+                Some(Needle::Text(text.into_owned()))
+            }
+            (Shape::Interface { methods: false }, _) if depth > 0 => {
+                let (descriptor, data) = (memory.u64(at).ok()?, memory.u64(at.checked_add(8)?).ok()?);
+                let inner = self.session.types.by_descriptor(descriptor).ok()?;
+                match crate::binary::rtype::is_direct(memory, descriptor).ok()? {
+                    true => Some(Needle::Number(data)),
+                    false => self.needle(inner, data, depth - 1),
+                }
+            }
+            (Shape::Plain | Shape::Pointer(_) | Shape::Chan(_), _) if loaded.size == 8 => {
+                memory.u64(at).ok().map(Needle::Number)
+            }
+            (Shape::Plain, _) if loaded.size == 4 => memory.u32(at).ok().map(|n| Needle::Number(n.into())),
+            _ => None,
+        }
+    }
+}
+
+enum Needle {
+    Text(Vec<u8>),
+    Number(u64),
+}
+
+fn words(memory: &dyn Memory, at: u64, len: usize) -> Vec<u64> {
+    let bytes = memory.bytes(at, len).unwrap_or_default();
+    bytes.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes)).collect()
+}
+
+/// Whether a goroutine waits for a lock that is held.
+fn is_locked(goroutine: &Goroutine) -> bool {
+    let Some(Blocked::Semaphore(sync)) = &goroutine.blocked_on else { return false };
+    let locked = sync
+        .state
+        .as_deref()
+        .is_some_and(|state| !state.starts_with("not locked") && !state.starts_with("0 readers, no"));
+    locked && matches!(sync.kind, SyncKind::Mutex | SyncKind::RwMutexRead | SyncKind::RwMutexWrite)
+}
+
+/// Whether a quoted key ends (or begins) with a separator, and the other goes on after (or before) it.
+fn fills_empty_part(key: &str, other: &str) -> bool {
+    let text = |key: &str| key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).map(str::to_string);
+    let (Some(key), Some(other)) = (text(key), text(other)) else { return false };
+    let is_separator = |c: Option<char>| c.is_some_and(|c| "_-:/.|,#@".contains(c));
+    other.len() > key.len()
+        && (is_separator(key.chars().last()) && other.starts_with(&key)
+            || is_separator(key.chars().next()) && other.ends_with(&key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fills_empty_part;
+
+    #[test]
+    fn a_part_that_is_empty_in_one_key_and_filled_in_another() {
+        assert!(fills_empty_part("\"42_\"", "\"42_default\""));
+        assert!(fills_empty_part("\":80\"", "\"host:80\""));
+        assert!(!fills_empty_part("\"user:1\"", "\"user:10\""));
+        assert!(!fills_empty_part("\"42_\"", "\"42_\""));
+        assert!(!fills_empty_part("42", "421"));
+    }
+}

@@ -1,0 +1,371 @@
+//! What else leads to the objects that goroutines wait on: a search back from each object through everything that the
+//! garbage collector looks at, word by word. What is found may be a number that only looks like a pointer, or a variable
+//! that is dead; what is not found is not there.
+
+use super::live::Live;
+use super::{Goroutine, Goroutines, Runtime};
+use crate::error::Watch;
+use crate::heap::{Heap, Span};
+use crate::memory::{Memory, Place};
+use crate::reach::{in_pieces, Progress};
+use crate::session::Session;
+use crate::Result;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::ops::Range;
+
+/// What leads to an object, besides the goroutines that wait on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Others {
+    /// A map entry that holds it.
+    pub entry: bool,
+    /// A package variable, by way of no such entry.
+    pub variable: bool,
+    /// Another goroutine's stack.
+    pub goroutine: bool,
+    /// There is more than was looked at.
+    pub more: bool,
+}
+
+impl Others {
+    /// Nothing leads to it at all.
+    pub fn none(&self) -> bool {
+        *self == Others::default()
+    }
+
+    /// Only a map entry does.
+    pub fn only_entry(&self) -> bool {
+        *self == Others { entry: true, ..Others::default() }
+    }
+
+    /// Whether a goroutine that does not wait on it may have it.
+    pub fn others_have_it(&self) -> bool {
+        self.goroutine || self.more
+    }
+}
+
+/// Objects between one and the variable or stack that leads to it.
+const STEPS: usize = 4;
+/// Objects looked back from at most, in all and for one.
+const MAX_NODES: usize = 1 << 21;
+const MAX_BEHIND: usize = 256;
+/// Objects that point to one, and stacks.
+const MAX_OBJECTS: usize = 64;
+const MAX_STACKS: usize = 1 << 17;
+/// Pages between the first of the heap and the last that the filter covers: 8 MB of memory.
+const MAX_PAGES: u64 = 1 << 26;
+const PAGE: u64 = 8192;
+
+/// What points to an object.
+#[derive(Default)]
+struct Node {
+    objects: Vec<u64>,
+    stacks: Vec<u64>,
+    others: Others,
+}
+
+/// Who a run of words belongs to.
+#[derive(Clone, Copy)]
+enum Owner {
+    Variable,
+    Stack(u64),
+    /// Its address, and that of the word.
+    Object(u64, u64),
+}
+
+/// Words to look at.
+enum Area<'h> {
+    Span(&'h Span),
+    /// Package variables; address and length of the bitmap of those that are pointers.
+    Variables(Range<u64>, (u64, u64)),
+    Finalizer(Range<u64>),
+    Stack(&'h Goroutine),
+}
+
+/// What leads to the objects waited on, by their addresses; empty where the heap cannot be searched as a whole.
+///
+/// `storage` are addresses in map entries that hold such objects.
+pub fn leads(
+    session: &Session,
+    goroutines: &Goroutines,
+    storage: impl Iterator<Item = u64>,
+    watch: &dyn Watch,
+) -> Result<FxHashMap<u64, Others>> {
+    let unread = |g: &Goroutine| g.stack.frames.is_empty() || g.stack.broken.is_some();
+    // A stack that cannot be walked may lead anywhere.
+    if goroutines.all.iter().any(|g| !g.system && unread(g)) || !goroutines.listed.notes.is_empty() {
+        return Ok(FxHashMap::default());
+    }
+    let (Ok(heap), Ok(runtime)) = (Heap::of(session), Runtime::of(session)) else { return Ok(FxHashMap::default()) };
+    let base = |address: u64| heap.object(address).map(|object| object.base);
+    let mut search = Search {
+        session,
+        heap: &heap,
+        runtime: &runtime,
+        gs: goroutines.all.iter().map(|g| g.g).collect(),
+        dead: super::dead(&runtime)?,
+        storage: storage.filter_map(base).collect(),
+        waits: FxHashSet::default(),
+        nodes: FxHashMap::default(),
+        buffers: FxHashMap::default(),
+    };
+    let mut objects: FxHashMap<u64, Vec<u64>> = FxHashMap::default();
+    for goroutine in &goroutines.all {
+        for address in goroutine.blocked_on.as_ref().map(super::Blocked::addresses).unwrap_or_default() {
+            if let Some(base) = base(address) {
+                search.waits.insert((base, goroutine.g));
+                let known = objects.entry(base).or_default();
+                if !known.contains(&address) {
+                    known.push(address);
+                }
+            }
+        }
+    }
+    if objects.is_empty() || !search.look_back(goroutines, objects.keys().copied().collect(), watch)? {
+        return Ok(FxHashMap::default());
+    }
+    let found = objects.into_iter().flat_map(|(base, addresses)| {
+        let others = search.behind(base);
+        addresses.into_iter().map(move |address| (address, others))
+    });
+    Ok(found.collect::<Vec<_>>().into_iter().collect())
+}
+
+struct Search<'s> {
+    session: &'s Session,
+    heap: &'s Heap,
+    runtime: &'s Runtime<'s>,
+    /// Records of goroutines, and of dead ones.
+    gs: FxHashSet<u64>,
+    dead: FxHashSet<u64>,
+    /// Objects in which the entries lie.
+    storage: FxHashSet<u64>,
+    /// Objects, and the goroutines that wait on something in them.
+    waits: FxHashSet<(u64, u64)>,
+    nodes: FxHashMap<u64, Node>,
+    buffers: FxHashMap<u64, Range<u64>>,
+}
+
+/// The objects to look for, with a filter of their pages.
+struct Wanted {
+    bases: FxHashSet<u64>,
+    low: u64,
+    pages: Vec<u64>,
+}
+
+impl Wanted {
+    fn of(heap: &Heap, bases: FxHashSet<u64>) -> Option<Wanted> {
+        let (low, high) = (heap.spans().first()?.base, heap.spans().last()?.end());
+        let count = (high - low).div_ceil(PAGE);
+        let mut pages = vec![0u64; usize::try_from(count.div_ceil(64)).ok().filter(|_| count <= MAX_PAGES)?];
+        for &base in &bases {
+            let end = heap.object(base).map_or(base, |object| base + object.span.elem_size - 1);
+            for page in (base - low) / PAGE..=(end - low) / PAGE {
+                *pages.get_mut(page as usize / 64)? |= 1 << (page % 64);
+            }
+        }
+        Some(Wanted { bases, low, pages })
+    }
+
+    fn object(&self, heap: &Heap, word: u64) -> Option<u64> {
+        let page = word.checked_sub(self.low)? / PAGE;
+        let bits = self.pages.get(usize::try_from(page / 64).ok()?)?;
+        if bits >> (page % 64) & 1 == 0 {
+            return None;
+        }
+        heap.object(word).map(|object| object.base).filter(|base| self.bases.contains(base))
+    }
+}
+
+impl Search<'_> {
+    /// Looks back from the objects, step by step; false where there are too many.
+    fn look_back(&mut self, goroutines: &Goroutines, start: FxHashSet<u64>, watch: &dyn Watch) -> Result<bool> {
+        let mut areas: Vec<Area<'_>> = self.heap.spans().iter().map(Area::Span).collect();
+        for module in self.session.types.modules() {
+            areas.push(Area::Variables(module.data.data.clone(), module.data.gcdatamask));
+            areas.push(Area::Variables(module.data.bss.clone(), module.data.gcbssmask));
+        }
+        let finalizers = self.heap.spans().iter().flat_map(|span| span.specials(&*self.session.memory));
+        areas.extend(finalizers.map(Area::Finalizer));
+        areas.extend(goroutines.all.iter().map(Area::Stack));
+        let live = Live::of(self.session, goroutines.all.iter());
+        let alone = self.session.memory.place() == Place::Debugger;
+        let mut next = start;
+        for step in 0..STEPS {
+            if next.is_empty() {
+                return Ok(true);
+            }
+            next.iter().for_each(|&base| {
+                self.nodes.entry(base).or_default();
+            });
+            if self.nodes.len() > MAX_NODES {
+                return Ok(false);
+            }
+            let Some(wanted) = Wanted::of(self.heap, std::mem::take(&mut next)) else { return Ok(false) };
+            let (heap, memory) = (self.heap, &*self.session.memory);
+            let found = in_pieces(&areas, alone, Progress::of(&areas), watch, &|_, areas, watch| {
+                let mut found = Vec::new();
+                for area in areas {
+                    match area {
+                        Area::Stack(goroutine) => {
+                            for part in live.parts(goroutine) {
+                                let owner = |_| Some(Owner::Stack(goroutine.g));
+                                scan(part, &owner, heap, memory, &wanted, watch, &mut found)?;
+                            }
+                        }
+                        Area::Finalizer(range) => {
+                            scan(range.clone(), &|_| Some(Owner::Variable), heap, memory, &wanted, watch, &mut found)?
+                        }
+                        Area::Variables(range, (mask, bits)) => {
+                            let owner = |at: u64| {
+                                let bit = (at - range.start) / 8;
+                                let byte = memory.u8(mask.wrapping_add(bit / 8)).unwrap_or(u8::MAX);
+                                (bit >= *bits || byte >> (bit % 8) & 1 == 1).then_some(Owner::Variable)
+                            };
+                            scan(range.clone(), &owner, heap, memory, &wanted, watch, &mut found)?;
+                        }
+                        Area::Span(span) if span.no_scan => {}
+                        Area::Span(span) => {
+                            let owner = |at| {
+                                let from = heap.object(at).filter(|from| from.is_allocated(memory));
+                                from.map(|from| Owner::Object(from.base, at))
+                            };
+                            scan(span.base..span.end(), &owner, heap, memory, &wanted, watch, &mut found)?;
+                        }
+                    }
+                }
+                Ok(found)
+            })?;
+            for (owner, object) in found.into_iter().flatten() {
+                if let Some(new) = self.note(owner, object, step == 0) {
+                    next.insert(new);
+                }
+            }
+        }
+        for base in next {
+            self.nodes.entry(base).or_default().others.more = true;
+        }
+        Ok(true)
+    }
+
+    /// Notes what points to an object; returns an object that is to be looked back from in turn.
+    fn note(&mut self, owner: Owner, object: u64, is_first: bool) -> Option<u64> {
+        let owner = match owner {
+            Owner::Object(base, _) if self.is_scheduling(base) => return None,
+            // A runtime.p has numbers like addresses, and leads to none of the program's objects at once.
+            Owner::Object(base, at) if is_first && !self.buffer(base).is_empty() || self.buffer(base).contains(&at) => {
+                return None
+            }
+            Owner::Object(base, _) => self.goroutine_of(base).map_or(owner, Owner::Stack),
+            owner => owner,
+        };
+        let node = self.nodes.get_mut(&object)?;
+        match owner {
+            Owner::Variable => node.others.variable = true,
+            Owner::Stack(g) if self.waits.contains(&(object, g)) || node.stacks.last() == Some(&g) => {}
+            Owner::Stack(_) if node.stacks.len() >= MAX_STACKS => node.others.more = true,
+            Owner::Stack(g) => node.stacks.push(g),
+            Owner::Object(base, _) if base == object => {}
+            Owner::Object(base, _) if self.storage.contains(&base) => node.others.entry = true,
+            Owner::Object(base, _) if node.objects.contains(&base) => {}
+            Owner::Object(..) if node.objects.len() >= MAX_OBJECTS => node.others.more = true,
+            Owner::Object(base, _) => {
+                node.objects.push(base);
+                return (!self.nodes.contains_key(&base)).then_some(base);
+            }
+        }
+        None
+    }
+
+    /// Whether an object is the record of a dead goroutine, or of one that a thread runs the scheduler or signal handlers
+    /// on: what they did last still stands in them.
+    fn is_scheduling(&self, base: u64) -> bool {
+        let (memory, runtime) = (self.runtime.memory, self.runtime);
+        let word = |at: u64, by: u64| memory.u64(at.checked_add(by)?).ok();
+        let m = || word(base, runtime.g.m as u64).filter(|&m| m != 0);
+        let is_ms = |m: u64| [runtime.m.g0, runtime.m.gsignal].iter().any(|&by| word(m, by) == Some(base));
+        !self.gs.contains(&base) && (self.dead.contains(&base) || m().is_some_and(is_ms))
+    }
+
+    /// Where in a `runtime.p` the buffer of its write barrier is, in which pointers stay that were written long ago: by its
+    /// two pointers into itself, `next` and `end` (src/runtime/mwbbuf.go go1.19 to 1.27).
+    fn buffer(&mut self, base: u64) -> Range<u64> {
+        const SIZES: Range<u64> = 4096..32769;
+        if let Some(known) = self.buffers.get(&base) {
+            return known.clone();
+        }
+        let size = self.heap.object(base).map_or(0, |object| object.span.elem_size);
+        let found = SIZES.contains(&size).then(|| {
+            let bytes = self.session.memory.bytes(base, size as usize).unwrap_or_default();
+            let words: Vec<u64> =
+                bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes)).collect();
+            let buffer = |(i, pair): (usize, &[u64])| {
+                let start = base + 8 * i as u64 + 16;
+                (start <= pair[0] && pair[0] <= pair[1] && start < pair[1] && pair[1] <= base + size)
+                    .then_some(start..pair[1])
+            };
+            words.windows(2).enumerate().find_map(buffer)
+        });
+        let found = found.flatten().unwrap_or_default();
+        self.buffers.insert(base, found.clone());
+        found
+    }
+
+    /// The goroutine whose record (`runtime.g`), or place in a queue of waiters (`runtime.sudog`), an object is.
+    fn goroutine_of(&self, base: u64) -> Option<u64> {
+        if self.gs.contains(&base) {
+            return Some(base);
+        }
+        let g = self.runtime.memory.u64(base.checked_add(self.runtime.sudog.g)?).ok()?;
+        let c = || self.runtime.memory.u64(base.checked_add(self.runtime.sudog.c)?).ok();
+        let elem = || self.runtime.memory.u64(base.checked_add(self.runtime.sudog.elem)?).ok();
+        let waits_on = |word: u64| self.heap.object(word).is_some_and(|object| self.waits.contains(&(object.base, g)));
+        (self.gs.contains(&g) && [c(), elem()].into_iter().flatten().any(waits_on)).then_some(g)
+    }
+
+    /// All that leads to what goroutines wait on in the object at `start`.
+    fn behind(&self, start: u64) -> Others {
+        let mut others = Others::default();
+        let (mut left, mut seen) = (vec![start], FxHashSet::default());
+        while let Some(base) = left.pop() {
+            let Some(node) = self.nodes.get(&base).filter(|_| seen.insert(base)) else { continue };
+            if seen.len() > MAX_BEHIND {
+                others.more = true;
+                break;
+            }
+            others.entry |= node.others.entry;
+            others.variable |= node.others.variable;
+            others.more |= node.others.more;
+            others.goroutine |= node.stacks.iter().any(|&g| !self.waits.contains(&(start, g)));
+            left.extend(&node.objects);
+        }
+        others
+    }
+}
+
+/// Bytes read at once.
+const BLOCK: u64 = 1 << 20;
+
+/// Adds each word in a range that leads to a wanted object, with whose it is; a word may be nobody's.
+fn scan(
+    range: Range<u64>,
+    owner: &dyn Fn(u64) -> Option<Owner>,
+    heap: &Heap,
+    memory: &dyn Memory,
+    wanted: &Wanted,
+    watch: &dyn Watch,
+    found: &mut Vec<(Owner, u64)>,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        watch.tick(0, 0)?;
+        let size = (range.end - at).min(BLOCK);
+        for (i, word) in memory.bytes(at, size as usize).unwrap_or_default().chunks_exact(8).enumerate() {
+            let word = word.try_into().map_or(0, u64::from_le_bytes);
+            if let Some(object) = wanted.object(heap, word) {
+                found.extend(owner(at + 8 * i as u64).map(|owner| (owner, object)));
+            }
+        }
+        at += size;
+    }
+    Ok(())
+}
