@@ -1,5 +1,6 @@
 //! What the sources say together, as plain data: `gomap.evidence/1`.
 
+use crate::evidence::clusters::without_type_arguments;
 use crate::score::{Class, Clue, Entry, Reach, Score};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -482,9 +483,9 @@ impl Functions {
         self.ranges.is_empty()
     }
 
-    /// What stands for a name here.
+    /// What stands for a name here: traces and profiles print `[...]` for the type arguments that the program has whole.
     pub fn hash(name: &str) -> u64 {
-        rustc_hash::FxBuildHasher.hash_one(name)
+        rustc_hash::FxBuildHasher.hash_one(without_type_arguments(name).as_ref())
     }
 
     /// The hash of the name of the function with code at `pc`.
@@ -583,5 +584,20 @@ impl Looked {
     /// The key and the stored one that it should have met.
     pub fn missed(&self) -> Option<(&str, &NearKey)> {
         Some((self.key.as_deref()?, self.near.first().filter(|_| self.verdict == Some("absent"))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generic_function_is_the_one_that_a_trace_prints_without_type_arguments() {
+        let whole = "encoding/json.typeEncoder.OnceValue[go.shape.func([]int) map[string]int].func3";
+        let all = [(0x10, 0x20, whole, 0), (0x20, 0x30, "main.f", 0), (0x30, 0x40, "main.gowrap1", 9)];
+        let functions = Functions::new(all.into_iter().map(|(start, end, name, id)| (start, end, name.into(), id)));
+        assert_eq!(functions.at(0x1f), Some(Functions::hash("encoding/json.typeEncoder.OnceValue[...].func3")));
+        assert_eq!(functions.at(0x20), Some(Functions::hash("main.f")));
+        assert_eq!((functions.at(0x30), functions.at(0x40)), (Some(Functions::WRAPPER), None));
     }
 }
