@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import build
@@ -475,26 +476,80 @@ def chromium(tmp_path_factory):
     return browse
 
 
+#: Run in a copy that may: where the verdict is, whether anything is wider than the window, the least contrast of any
+#: text with what is behind it.
+MEASURE = """<script>addEventListener("load", () => {
+    const light = colour => {
+        const [r, g, b] = colour.match(/[0-9.]+/g).map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
+        return .2126 * r + .7152 * g + .0722 * b;
+    };
+    const behind = e => {
+        for (; e; e = e.parentElement) {
+            const colour = getComputedStyle(e).backgroundColor;
+            if (!colour.endsWith(", 0)")) return colour;
+        }
+        return "rgb(255, 255, 255)";
+    };
+    let least = 21;
+    for (const e of document.querySelectorAll("main, main *")) {
+        if (![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()) || e.tagName == "title") continue;
+        const [a, b] = [light(e.closest("svg") ? getComputedStyle(e).fill : getComputedStyle(e).color), light(behind(e))];
+        least = Math.min(least, (Math.max(a, b) + .05) / (Math.min(a, b) + .05));
+    }
+    const r = document.getElementById("verdict").getBoundingClientRect();
+    const told = JSON.stringify({seen: r.top >= 0 && r.bottom <= innerHeight, fits: document.documentElement.scrollWidth <= innerWidth,
+        dark: matchMedia("(prefers-color-scheme: dark)").matches, width: innerWidth, least});
+    document.title = told;
+    parent.postMessage(told, "*");
+})</script></body>"""
+PHONE = """<!doctype html><iframe src="copy.html" style="width: 360px; height: 640px; border: 0"></iframe>
+<script>addEventListener("message", event => { document.title = event.data; })</script>"""
+DARK = "--blink-settings=preferredColorScheme=0"
+
+
 def test_a_browser_shows_the_verdict_first_and_complains_of_nothing(chromium, run, hostile, tmp_path):
     dangerous = tmp_path / "dangerous.html"
     assert cli("evidence", "--profile", hostile, "-o", dangerous).returncode == 0
-    page = report_on_the_live_process(run, tmp_path, '"topic-0 "')
-    for path in (page, dangerous):
-        shot = tmp_path / "shot.png"
-        answer = chromium(path, f"--screenshot={shot}")
-        assert shot.stat().st_size > 5000
-        assert "CONSOLE" not in answer.stderr, answer.stderr
+    script = json.dumps("</style><script>document.title='run'</script> ")
+    (tmp_path / "key").mkdir()
+    page, keyed = report_on_the_live_process(run, tmp_path, '"topic-0 "'), report_on_the_live_process(run, tmp_path / "key", script)
+    for path in (page, dangerous, keyed):
+        for scheme in ("--blink-settings=preferredColorScheme=1", DARK):
+            shot = tmp_path / "shot.png"
+            answer = chromium(path, f"--screenshot={shot}", scheme)
+            assert shot.stat().st_size > 5000
+            assert "CONSOLE" not in answer.stderr, answer.stderr
         dom = chromium(path, "--dump-dom").stdout
         assert "<script" not in dom and "<title>run</title>" not in dom and 'id="verdict"' in dom
-    # A copy that may run our script tells where the verdict is; the report itself allows none.
-    measure = """<script>addEventListener("load", () => {
-        const r = document.getElementById("verdict").getBoundingClientRect();
-        document.title = [r.top >= 0, r.bottom <= innerHeight, document.documentElement.scrollWidth <= innerWidth].join();
-    })</script></body>"""
+        # Nothing in it asks for anything from outside, and the policy would not let it.
+        source = path.read_text()
+        assert "default-src 'none'" in source and not re.search(r"<(img|link|iframe|object|embed|video|audio|image|use|form|base)\b", source)
+        assert not re.search(r"url\(|@import", re.search("<style>(.*?)</style>", source, re.S).group(1))
     source = page.read_text()
-    copy = tmp_path / "copy.html"
     policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", source).group()
-    copy.write_text(source.replace(policy, "").replace("</body>", measure))
-    for size in ("1200,800", "500,700"):
-        dom = chromium(copy, "--dump-dom", size=size).stdout
-        assert "<title>true,true,true</title>" in dom, (size, re.search("<title>.*?</title>", dom).group())
+    (tmp_path / "copy.html").write_text(source.replace(policy, "").replace("</body>", MEASURE))
+    (tmp_path / "phone.html").write_text(PHONE)
+    for name, width, options in (("copy", 1200, {}), ("copy", 500, dict(size="500,700")), ("phone", 360, {})):
+        for scheme in ((), (DARK,)):
+            dom = chromium(tmp_path / f"{name}.html", "--dump-dom", "--virtual-time-budget=2000", *scheme, **options).stdout
+            told = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom).group(1)))
+            assert told["seen"] and told["fits"] and told["width"] == width and told["dark"] == bool(scheme), told
+            assert told["least"] >= 4.5, told
+
+
+def test_the_report_is_printed_on_light_paper(chromium, run, tmp_path):
+    page = report_on_the_live_process(run, tmp_path, '"topic-0 "')
+    paper = tmp_path / "paper.pdf"
+    answer = chromium(page, f"--print-to-pdf={paper}", DARK)
+    assert "CONSOLE" not in answer.stderr
+    data = paper.read_bytes()
+    assert data.startswith(b"%PDF") and 1 <= len(re.findall(rb"/Type /Page\b", data)) < 20
+    drawn = b""
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", data, re.S):
+        try:
+            drawn += zlib.decompressobj().decompress(stream)
+        except zlib.error:
+            pass
+    # The colours that areas and text are filled with: blue ink of the drawings is there, the dark scheme's paper is not.
+    fills = {tuple(round(255 * float(part)) for part in found) for found in re.findall(rb"([.\d]+) ([.\d]+) ([.\d]+) rg\b", drawn)}
+    assert (0x09, 0x69, 0xda) in fills and (0x0d, 0x11, 0x17) not in fills and (0x16, 0x1b, 0x22) not in fills, fills
