@@ -730,7 +730,9 @@ fn timeline(
     json: bool,
     to: OutputArgs,
 ) -> PyResult<()> {
-    let read = guarded(py, || trace::parse_file(&trace, &trace::Options::focused(goid)).map_err(|e| named(&trace, e)))?;
+    let watch = PyWatch::new(None);
+    let options = trace::Options::focused(goid);
+    let read = guarded(py, || trace::parse_file(&trace, &options, &watch).map_err(|e| named(&trace, e)))?;
     Output::open(to)?.run(py, move |_, out| {
         let unknown = || Error::Evidence(trace::timeline(&read, goid, width, false).trim_end().to_string());
         match json {
@@ -761,7 +763,9 @@ fn evidence(
     to: OutputArgs,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
-    let found = guarded(py, || joined(&profiles, trace.as_deref(), target.map(|target| target.0.clone()), force))?;
+    let watch = PyWatch::new(None);
+    let target = target.map(|target| target.0.clone());
+    let found = guarded(py, || joined(&profiles, trace.as_deref(), target, force, &watch))?;
     Output::open(to)?.run(py, move |_, out| {
         report::write(&found, form, colour, out)?;
         Ok(found.is_suspicious())
@@ -774,9 +778,10 @@ fn joined(
     trace: Option<&Path>,
     target: Option<Target>,
     force: bool,
+    watch: &dyn Watch,
 ) -> crate::Result<join::Evidence> {
     let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
-    let read = |path: &Path| trace::parse_file(path, &trace::Options::default()).map_err(|e| named(path, e));
+    let read = |path: &Path| trace::parse_file(path, &trace::Options::default(), watch).map_err(|e| named(path, e));
     let read = trace.map(read).transpose()?;
     let name = trace.map(|path| path.display().to_string());
     join(&files, name.as_deref().zip(read.as_ref()), target, force)
@@ -784,6 +789,7 @@ fn joined(
 
 fn named(path: &Path, error: trace::TraceError) -> Error {
     match error {
+        trace::TraceError::Interrupted => Error::Interrupted,
         error @ trace::TraceError::File { .. } => Error::Evidence(error.to_string()),
         error => Error::Evidence(format!("{}: {error}", path.display())),
     }

@@ -56,9 +56,10 @@ fn audit(
     to: OutputArgs,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
+    let watch = PyWatch::new(None);
     let (text, passed) = guarded(py, || {
         let mut baseline = baseline.map(|path| Baseline::read(&path)).transpose()?;
-        let found = joined(&profiles, trace.as_deref(), target.map(|target| target.0.clone()), force)?;
+        let found = joined(&profiles, trace.as_deref(), target.map(|target| target.0.clone()), force, &watch)?;
         let mut audit = crate::audit::audit(&policy.0, &found, maps.map(|maps| &maps.0));
         if let Some(path) = write_baseline {
             let known = Baseline::of(&audit);

@@ -1,7 +1,10 @@
 //! Committed traces of the lab program, with the oracle's text and the program's own words about them.
 
 use crate::compare::{listing, same_goroutines, same_text};
-use mapscope::evidence::trace::{parse, timeline, timeline_json, GoState, Options, Relation, Trace, TraceError};
+use mapscope::error::Watch;
+use mapscope::evidence::trace::{
+    parse, parse_watched, timeline, timeline_json, GoState, Options, Relation, Trace, TraceError,
+};
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -158,6 +161,18 @@ fn little_is_kept_where_little_is_asked() {
     assert!(hot.spans.iter().rev().zip(focused.spans.iter().rev()).all(|(few, whole)| few == whole));
     assert_eq!(ten.counts.goroutines_not_kept + ten.goroutines.len() as u64, all.counts.goroutines_seen);
     assert_eq!(ten.counts.goroutines_ended, all.counts.goroutines_ended);
+}
+
+#[test]
+fn reading_stops_when_it_is_told_to() {
+    struct Stop;
+    impl Watch for Stop {
+        fn tick(&self, _: u64, _: u64) -> mapscope::Result<()> {
+            Err(mapscope::Error::Interrupted)
+        }
+    }
+    let stopped = parse_watched(&data("go1.27-cpu"), &Options::default(), &Stop);
+    assert_eq!(stopped.err(), Some(TraceError::Interrupted));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::keep::Keep;
 use super::model::{Block, Counts, Creation, Goroutine, MapSample, Options, Span, Times, Trace, Wake};
 use super::order::{Moved, Passed, Place};
 use super::wire::Version;
+use crate::error::{Quiet, Watch};
 use rustc_hash::FxHashSet;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::sync_channel;
@@ -28,6 +29,11 @@ const JUST_ENDED: usize = 256;
 /// A file that is cut off or damaged gives what stands before the damage, with [`Trace::incomplete`]
 /// and a note; an error means that the file is no trace this reader knows.
 pub fn parse(data: &[u8], options: &Options) -> Result<Trace, TraceError> {
+    parse_watched(data, options, &Quiet)
+}
+
+/// As [`parse`], until `watch` says to stop.
+pub fn parse_watched(data: &[u8], options: &Options, watch: &dyn Watch) -> Result<Trace, TraceError> {
     let mut events = Events::new(data)?;
     let version = events.version();
     let mut collector = Collector::new(options);
@@ -47,7 +53,12 @@ pub fn parse(data: &[u8], options: &Options) -> Result<Trace, TraceError> {
             };
             (error, events)
         });
+        let mut stopped = false;
         for mut block in to_collect {
+            stopped = watch.tick(collector.counts.events, 0).is_err();
+            if stopped {
+                break;
+            }
             collector.block(&block);
             block.passed.clear();
             // The other thread may have ended.
@@ -57,15 +68,22 @@ pub fn parse(data: &[u8], options: &Options) -> Result<Trace, TraceError> {
         let (threads, procs) = events.threads_and_procs();
         collector.threads.extend(threads);
         collector.procs.extend(procs);
-        error
+        if stopped {
+            Some(TraceError::Interrupted)
+        } else {
+            error
+        }
     });
+    if incomplete == Some(TraceError::Interrupted) {
+        return Err(TraceError::Interrupted);
+    }
     let mut trace = collector.finish(version, incomplete);
     trace.counts.bytes = data.len() as u64;
     Ok(trace)
 }
 
 /// Reads a whole trace from a file, mapped into memory rather than loaded.
-pub fn parse_file(path: &std::path::Path, options: &Options) -> Result<Trace, TraceError> {
+pub fn parse_file(path: &std::path::Path, options: &Options, watch: &dyn Watch) -> Result<Trace, TraceError> {
     let fail = |error: std::io::Error| TraceError::File { path: path.display().to_string(), reason: error.to_string() };
     let file = std::fs::File::open(path).map_err(fail)?;
     if file.metadata().map_err(fail)?.len() == 0 {
@@ -74,7 +92,7 @@ pub fn parse_file(path: &std::path::Path, options: &Options) -> Result<Trace, Tr
     // SAFETY: the mapping is read-only and private; a file cut short while it is read ends the process
     // with SIGBUS, as for every mapped file.
     let data = unsafe { memmap2::Mmap::map(&file) }.map_err(fail)?;
-    parse(&data, options)
+    parse_watched(&data, options, watch)
 }
 
 struct Collector<'o> {

@@ -30,6 +30,9 @@ pub enum TraceError {
     /// The events contradict each other: no order of the threads' events explains them. `time` is in ns.
     #[error("the trace contradicts itself at {time} ns ({what}, id {id}); what stands before it is still used")]
     Order { time: i64, what: &'static str, id: i64 },
+    /// The user pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
     /// The file cannot be opened or mapped.
     #[error("cannot read the trace {path}: {reason}")]
     File { path: String, reason: String },

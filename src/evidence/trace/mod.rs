@@ -23,7 +23,7 @@ mod timeline;
 mod wire;
 
 pub use clock::{Clocks, OtherTime, Relation};
-pub use collect::{parse, parse_file};
+pub use collect::{parse, parse_file, parse_watched};
 pub use error::TraceError;
 pub use event::{Edge, Event, GoState, Kind, ProcState, Range, StackId, NONE};
 pub use events::Events;
