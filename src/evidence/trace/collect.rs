@@ -177,6 +177,13 @@ fn push_bounded<T>(list: &mut VecDeque<T>, value: T, most: usize) {
     list.push_back(value);
 }
 
+/// Moves all of `from` behind `to`; most lists are of one or two.
+fn append<T>(to: &mut VecDeque<T>, from: &mut VecDeque<T>) {
+    while let Some(value) = from.pop_front() {
+        to.push_back(value);
+    }
+}
+
 /// The goroutines that ended last. They come and go in one order, so their lists stand behind one another in memory:
 /// a trace can hold millions of short lives.
 #[derive(Default)]
@@ -192,9 +199,9 @@ impl Ended {
     /// Takes a goroutine out of its record, which keeps its lists' memory.
     fn add(&mut self, record: &mut Goroutine) {
         let lists = [record.spans.len(), record.wakers.len(), record.map_samples.len()].map(|len| len as u32);
-        self.spans.extend(record.spans.drain(..));
-        self.wakers.extend(record.wakers.drain(..));
-        self.map_samples.extend(record.map_samples.drain(..));
+        append(&mut self.spans, &mut record.spans);
+        append(&mut self.wakers, &mut record.wakers);
+        append(&mut self.map_samples, &mut record.map_samples);
         let goroutine =
             Goroutine { spans: VecDeque::new(), wakers: VecDeque::new(), map_samples: VecDeque::new(), ..*record };
         self.goroutines.push_back((goroutine, lists));
