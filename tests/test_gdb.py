@@ -220,3 +220,13 @@ def test_a_live_process_is_read_afresh_after_it_ran(version):
     counts = [json.loads(line.split(" ", 1)[1])["map"]["count"] for line in result.stdout.split("\n") if line.startswith("COUNT")]
     assert len(counts) == 2 and 0 < counts[0] < counts[1], result.stdout[-1500:] + result.stderr[-500:]
     assert "there is nothing to read" in result.stderr
+
+
+def test_the_c_locale_is_enough_for_keys_beyond_ascii(maps):
+    """Containers have no other locale."""
+    key = "\u00fcn\u00efc\u00f6d\u00e9 \u4e16\u754c \U0001f389"
+    [name] = [m["name"] for m in build.read_truth(maps.truth) if key in [entry["key"] for entry in m.get("entries", [])]]
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LC_ALL": "C"}
+    out, err = ask(maps, f"gomap print {name} --limit 0", f"print '{name}'", f'gomap get {name} "{key}"', "help gomap get",
+                   env=environment, encoding="utf-8")
+    assert "Error" not in err and out.count(key) == 3 and "KEY is a Go literal" in out, (out, err)

@@ -409,8 +409,17 @@ def _which_verb(line):
     commands.run(FRONT, commands.split(line))
 
 
+def _speak_utf8():
+    """Keys of Go maps are UTF-8, and so are our answers: in the C locale gdb would refuse each byte beyond ASCII."""
+    for side in ("host", "target"):
+        said = gdb.execute("show %s-charset" % side, to_string=True)
+        if re.search(r'"auto; currently (ANSI_X3\.4-1968|US-ASCII|ASCII|646)"', said):
+            gdb.execute("set %s-charset UTF-8" % side, to_string=True)
+
+
 def register():
     """Adds everything to gdb."""
+    _speak_utf8()
     _Prefix("gomap", commands.overview(), _which_verb)
     for verb in commands.VERBS:
         _VerbCommand(verb)
