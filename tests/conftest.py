@@ -47,8 +47,8 @@ def documents(text):
     return [oracle.loads(line) for line in text.split("\n") if line.startswith("{")]
 
 
-def cli(*words, timeout=120):
+def cli(*words, timeout=120, stderr=subprocess.PIPE):
     """Runs the command line form; returns its CompletedProcess."""
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
     line = [sys.executable, "-m", "mapscope.cli", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=timeout, env=environment)
+    return subprocess.run(line, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=timeout, env=environment)

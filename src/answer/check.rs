@@ -1,10 +1,11 @@
 //! `gomap check`: the integrity of one map or of all, with what each finding means.
 
-use super::{head, line, write_error};
+use super::{head, write_error};
 use crate::error::Watch;
 use crate::map::check::{check as check_map, Report};
 use crate::map::GoMap;
-use crate::reach::reach;
+use crate::memory::Place;
+use crate::reach::{in_pieces, reach, Progress};
 use crate::session::{MapRef, Session};
 use crate::{Error, Result};
 use serde_json::{json, Value};
@@ -13,47 +14,96 @@ use std::io::Write;
 /// A map to check: what it is called, and where it is.
 pub type Named = (String, MapRef);
 
+/// Maps checked before what they say is written.
+const BLOCK: usize = 1 << 12;
+
 /// Checks every map that can be reached.
 pub fn check_all(session: &Session, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let found = reach(session, watch)?;
-    let maps: Vec<Named> = found.maps.iter().map(|map| (found.path(map), found.map(map))).collect();
-    check(session, &maps, as_json, watch, out)
+    check_each(session, &found.maps, &|map| (found.path(map), found.map(map)), as_json, watch, out)
 }
 
 /// Checks `maps`; returns whether anything worse than information was found.
 pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
-    let mut documents = Vec::new();
-    let (mut sound, mut findings, mut keys) = (0u64, false, 0u64);
+    check_each(session, maps, &Named::clone, as_json, watch, out)
+}
+
+/// What the checks of some maps came to, and the words for it.
+#[derive(Default)]
+struct Checked {
+    sound: u64,
+    keys: u64,
+    findings: bool,
+    words: Vec<String>,
+}
+
+fn check_each<T: Sync>(
+    session: &Session,
+    maps: &[T],
+    named: &(dyn Fn(&T) -> Named + Sync),
+    as_json: bool,
+    watch: &dyn Watch,
+    out: &mut dyn Write,
+) -> Result<bool> {
     // A walk of every thread's stack: once, not for each map.
     let writer = session.writer();
-    for (i, (name, target)) in maps.iter().enumerate() {
-        watch.tick(i as u64, maps.len() as u64)?;
-        let (report, head) = match examine(session, *target, writer.as_deref(), watch)? {
+    let one = maps.len() == 1;
+    let check_one = |map: &T, checked: &mut Checked, watch: &dyn Watch| {
+        let (name, target) = named(map);
+        let (report, head) = match examine(session, target, writer.as_deref(), watch)? {
             Ok((map, report)) => {
                 let mut head = head(&map, &session.notes);
                 head["path"] = name.as_str().into();
                 (report, head)
             }
-            Err(error) if maps.len() == 1 => return Err(error),
+            Err(error) if one => return Err(error),
             Err(error) => (broken(error), json!({"path": name, "address": format!("{:#x}", target.address)})),
         };
-        keys += report.keys;
-        findings |= !report.is_sound();
-        sound += report.findings.is_empty() as u64;
+        checked.keys += report.keys;
+        checked.findings |= !report.is_sound();
+        checked.sound += u64::from(report.findings.is_empty());
         if as_json {
-            documents.push(document(&head, &report));
-        } else if !report.findings.is_empty() || report.unchecked.is_some() || maps.len() == 1 {
-            out.write_all(text(&head, &report).as_bytes()).map_err(write_error)?;
+            checked.words.push(document(&head, &report).to_string());
+        } else if !report.findings.is_empty() || report.unchecked.is_some() || one {
+            checked.words.push(text(&head, &report));
+        }
+        Ok(())
+    };
+    let alone = session.memory.place() == Place::Debugger;
+    let mut all = Checked::default();
+    let mut put = |text: &str| out.write_all(text.as_bytes()).map_err(write_error);
+    let (mut between, between_more) = if as_json { ("{\"maps\":[", ",") } else { ("", "") };
+    for (i, block) in maps.chunks(BLOCK).enumerate() {
+        let progress = Progress { before: (i * BLOCK) as u64, total: maps.len() as u64 };
+        let pieces = in_pieces(block, alone, progress, watch, &|_, maps, watch| {
+            let mut checked = Checked::default();
+            for map in maps {
+                watch.tick(0, 0)?;
+                check_one(map, &mut checked, watch)?;
+            }
+            Ok(checked)
+        })?;
+        for checked in pieces {
+            all.sound += checked.sound;
+            all.keys += checked.keys;
+            all.findings |= checked.findings;
+            for words in checked.words {
+                put(between)?;
+                put(&words)?;
+                between = between_more;
+            }
         }
     }
     if as_json {
-        line(out, &json!({ "maps": documents }))?;
-    } else if maps.len() != 1 {
-        let said =
-            format!("{} maps checked, {sound} without findings, {keys} keys found where their hash says\n", maps.len());
-        out.write_all(said.as_bytes()).map_err(write_error)?;
+        put(if maps.is_empty() { "{\"maps\":[]}\n" } else { "]}\n" })?;
+    } else if !one {
+        let Checked { sound, keys, .. } = all;
+        put(&format!(
+            "{} maps checked, {sound} without findings, {keys} keys found where their hash says\n",
+            maps.len()
+        ))?;
     }
-    Ok(findings)
+    Ok(all.findings)
 }
 
 /// Opens and checks one of many maps. The inner error, a header that cannot be, is this map's finding ([`broken`]) and

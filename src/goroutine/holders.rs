@@ -411,7 +411,11 @@ impl Search<'_> {
     /// Entries of every `sync.Map` that is a trie: heap objects that are such a node by their flag, their two dynamic
     /// types and their size.
     fn tries(&mut self) -> Result<()> {
-        let Ok(heap) = Heap::of(self.session) else { return Ok(()) };
+        let heap = match Heap::of(self.session, self.watch) {
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(_) => return Ok(()),
+            Ok(heap) => heap,
+        };
         let any = TypeId::Basic(Kind::Interface);
         let map_type: Arc<str> = "sync.Map".into();
         let is_type = |word: u64| {

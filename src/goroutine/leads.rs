@@ -9,7 +9,7 @@ use crate::heap::{Heap, Span};
 use crate::memory::{Memory, Place};
 use crate::reach::{in_pieces, Progress};
 use crate::session::Session;
-use crate::Result;
+use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
 
@@ -95,7 +95,11 @@ pub fn leads(
     if goroutines.all.iter().any(|g| !g.system && unread(g)) || !goroutines.listed.notes.is_empty() {
         return Ok(FxHashMap::default());
     }
-    let (Ok(heap), Ok(runtime)) = (Heap::of(session), Runtime::of(session)) else { return Ok(FxHashMap::default()) };
+    let heap = Heap::of(session, watch);
+    if let Err(Error::Interrupted) = heap {
+        return Err(Error::Interrupted);
+    }
+    let (Ok(heap), Ok(runtime)) = (heap, Runtime::of(session)) else { return Ok(FxHashMap::default()) };
     let base = |address: u64| heap.object(address).map(|object| object.base);
     let mut search = Search {
         session,

@@ -93,8 +93,8 @@ impl Cells {
 
 impl<'s> Identifier<'s> {
     /// Reads the heap and the map types.
-    pub fn new(session: &'s Session) -> Result<Identifier<'s>> {
-        let heap = Heap::of(session)?;
+    pub fn new(session: &'s Session, watch: &dyn Watch) -> Result<Identifier<'s>> {
+        let heap = Heap::of(session, watch)?;
         let descriptors = session.types.descriptors()?;
         let mut families: Vec<Family> = Vec::new();
         let mut addresses: Vec<u64> = session.types.type_index()?.addresses().collect();
@@ -371,7 +371,8 @@ fn swiss_cells(memory: &dyn Memory, address: u64) -> Option<Cells> {
 /// The map whose header is at `address`, its type told by memory: what typed traversal leads there, else what fits.
 pub fn map_at(session: &Session, address: u64, watch: &dyn Watch) -> Result<MapRef> {
     let unknown = |why: String| Err(Error::Usage(format!("{why}; say its type with --type, e.g. 'map[string]int'")));
-    let identified = match Identifier::new(session) {
+    let identified = match Identifier::new(session, watch) {
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
         Ok(identifier) => identifier.identify(address, watch)?,
         Err(_) => None,
     };

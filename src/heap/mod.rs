@@ -3,6 +3,7 @@
 pub mod headers;
 pub mod identify;
 
+use crate::error::Watch;
 use crate::layout::heap::{self as layout, SpanLayout};
 use crate::memory::Memory;
 use crate::session::Session;
@@ -87,6 +88,8 @@ impl Pages {
 
 /// Spans of one process at most: one per page of 16 TB.
 const MAX_SPANS: u64 = 1 << 31;
+/// Spans read between two looks at the watch.
+const SOME: u64 = 1 << 12;
 /// Bytes of a heap at most, where the target does not tell how much memory it has.
 const MAX_BYTES: u64 = 1 << 38;
 /// Bytes of a program's variables that are searched for the list of spans.
@@ -96,7 +99,7 @@ const SAMPLES: u64 = 64;
 
 impl Heap {
     /// Reads the spans of the session's process.
-    pub fn of(session: &Session) -> Result<Heap> {
+    pub fn of(session: &Session, watch: &dyn Watch) -> Result<Heap> {
         let memory = &*session.memory;
         let go = session.types.descriptors()?.version.number();
         let layout = declared_layout(session).unwrap_or_else(|| layout::span(go));
@@ -111,6 +114,9 @@ impl Heap {
         let count = count.min(MAX_SPANS).min(memory.size().map_or(MAX_SPANS, |size| size / 8));
         let mut spans = Vec::new();
         for at in 0..count {
+            if at % SOME == 0 {
+                watch.tick(0, 0)?;
+            }
             let Ok(address) = memory.u64(list.wrapping_add(8 * at)) else { continue };
             spans.extend(
                 read(memory, address, &layout).and_then(|(state, span)| (state == layout::IN_USE).then_some(span)),

@@ -20,7 +20,7 @@ use crate::heap::{Heap, Object};
 use crate::memory::Place as MemoryPlace;
 use crate::session::{MapRef, Session};
 use crate::types::Location;
-use crate::Result;
+use crate::{Error, Result};
 use plan::{LeadKind, PlanId, Plans};
 use roots::Pairs;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -148,8 +148,11 @@ const MIN_GUESSES: u64 = 1 << 16;
 
 /// Finds the maps of a session.
 pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
-    let identifier = Identifier::new(session);
+    let identifier = Identifier::new(session, watch);
     let identifier = identifier.as_ref();
+    if let Err(Error::Interrupted) = identifier {
+        return Err(Error::Interrupted);
+    }
     let headers = identifier.ok().map(Headers::new);
     let mut traversal = Traversal {
         session,
@@ -526,7 +529,7 @@ impl<'s> Traversal<'_, 's> {
             self.take_untyped(item.address, item.place)?;
         }
         self.run()?;
-        for (name, range) in roots::ranges(self.session, heap) {
+        for (name, range) in roots::ranges(self.session, heap, self.watch)? {
             self.mark(name, range)?;
         }
         self.add_doubtful()?;

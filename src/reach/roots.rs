@@ -1,5 +1,6 @@
 //! Where a traversal of untyped words begins, and how an interface is told among words.
 
+use crate::error::Watch;
 use crate::goroutine::runtime::Runtime;
 use crate::heap::Heap;
 use crate::memory::Memory;
@@ -46,7 +47,7 @@ impl Pairs {
 }
 
 /// Ranges of memory whose words may be pointers, with what they are called: variables, stacks, finalizers.
-pub fn ranges(session: &Session, heap: &Heap) -> Vec<(String, Range<u64>)> {
+pub fn ranges(session: &Session, heap: &Heap, watch: &dyn Watch) -> Result<Vec<(String, Range<u64>)>> {
     let mut roots: Vec<(String, Range<u64>)> = Vec::new();
     for module in session.types.modules() {
         for (range, mask) in [(&module.data.data, module.data.gcdatamask), (&module.data.bss, module.data.gcbssmask)] {
@@ -56,9 +57,12 @@ pub fn ranges(session: &Session, heap: &Heap) -> Vec<(String, Range<u64>)> {
         }
     }
     roots.extend(stacks(session).unwrap_or_default());
-    let specials = heap.spans().iter().flat_map(|span| span.specials(&*session.memory));
-    roots.extend(specials.map(|range| (format!("finalizer at {:#x}", range.start), range)));
-    roots
+    for span in heap.spans() {
+        watch.tick(0, 0)?;
+        let specials = span.specials(&*session.memory).into_iter();
+        roots.extend(specials.map(|range| (format!("finalizer at {:#x}", range.start), range)));
+    }
+    Ok(roots)
 }
 
 /// The runs of words of `range` that its mask says are pointers; all of it when there is no mask for it.
