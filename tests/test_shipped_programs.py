@@ -82,6 +82,10 @@ def test_every_map_of_a_shipped_program_is_listed_and_sound(name, tmp_path):
                 assert some["entries"] and all(truth.one in truth.text(entry["key"]) for entry in some["entries"])
                 found.append(map_["address"])
         assert found, [m["path"] for m in fit]
+        # So does a search of all maps, which is not told the type.
+        hits = {m["address"]: m for m in documents(ask("list", "--where", truth.one).stdout)[0]["maps"]}
+        assert set(found) <= set(hits) and all(hits[address]["matches"] > 0 for address in found)
+        assert all(any(truth.one in str(entry) for entry in hits[address]["entries"]) for address in found)
     finally:
         core.unlink(missing_ok=True)
 
