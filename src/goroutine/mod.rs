@@ -129,7 +129,9 @@ const TOLD: u64 = 20;
 /// Fails only when the list itself cannot be found; what is torn in one goroutine is said there.
 pub fn list(session: &Session, watch: &dyn Watch) -> Result<Goroutines> {
     let runtime = Runtime::of(session)?;
-    let mut all = Vec::new();
+    // No room for more than the memory that there is can hold, whatever a torn list claims.
+    let room = session.memory.size().map_or(0, |size| size / runtime.g.size.max(1) as u64);
+    let mut all = Vec::with_capacity(runtime.allgs.1.min(room) as usize);
     let listed = each(&runtime, watch, &mut |mut goroutine| {
         goroutine.stack.frames.shrink_to_fit();
         all.push(goroutine);

@@ -65,7 +65,6 @@ pub struct Queue {
     pub first: Vec<u64>,
     /// Whether the count is only what was walked of a longer or broken queue.
     pub cut: bool,
-    sudogs: FxHashSet<u64>,
 }
 
 /// Waiters of a queue that are named one by one.
@@ -132,6 +131,8 @@ pub struct Waits<'r> {
     runtime: &'r Runtime<'r>,
     semaphores: Semaphores,
     channels: FxHashMap<u64, Arc<Channel>>,
+    /// Places in queues of senders (`runtime.sudog`).
+    senders: FxHashSet<u64>,
     conds: FxHashMap<u64, FxHashSet<u64>>,
     cond_head: Option<u64>,
     poll: Option<[u64; 3]>,
@@ -159,6 +160,7 @@ impl<'r> Waits<'r> {
             runtime,
             semaphores,
             channels: FxHashMap::default(),
+            senders: FxHashSet::default(),
             conds: FxHashMap::default(),
             cond_head: offset("sync.Cond", "notify.head"),
             poll: poll(),
@@ -210,24 +212,27 @@ impl<'r> Waits<'r> {
             elem_type: word(at.elemtype).unwrap_or(0),
             timer: timer.is_some(),
             due: due.map(|due| due as i64).filter(|&due| due > 0),
-            receivers: self.queue(receivers),
-            senders: self.queue(senders),
+            receivers: self.queue(receivers, false),
+            senders: self.queue(senders, true),
         });
         self.channels.insert(address, channel.clone());
         Some(channel)
     }
 
-    fn queue(&mut self, first: u64) -> Queue {
-        let mut queue = Queue::default();
+    fn queue(&mut self, first: u64, sends: bool) -> Queue {
+        let (mut queue, mut seen) = (Queue::default(), FxHashSet::default());
         let mut sudog = first;
         while sudog != 0 {
             let g = self.sudog_word(sudog, self.runtime.sudog.g);
-            let (Some(g), false) = (g, self.budget == 0 || !queue.sudogs.insert(sudog)) else {
+            let (Some(g), false) = (g, self.budget == 0 || !seen.insert(sudog)) else {
                 queue.cut = true;
                 return queue;
             };
             self.budget -= 1;
             queue.count += 1;
+            if sends {
+                self.senders.insert(sudog);
+            }
             if queue.first.len() < SHOWN_WAITERS {
                 queue.first.push(g);
             }
@@ -244,7 +249,7 @@ impl<'r> Waits<'r> {
             self.budget -= 1;
             let c = self.sudog_word(sudog, self.runtime.sudog.c);
             if let Some(channel) = c.and_then(|c| self.channel(c)) {
-                let sends = channel.senders.sudogs.contains(&sudog);
+                let sends = self.senders.contains(&sudog);
                 let direction = if sends { Direction::Send } else { Direction::Receive };
                 cases.push(Case { channel, direction });
             }
