@@ -112,7 +112,11 @@ impl Session {
         origin: Origin,
     ) -> Result<Session> {
         if program.version.is_none() && !program.dwarf.as_ref().is_some_and(|dwarf| dwarf.has_go()) {
-            return Err(Error::Binary(format!("{} is not a Go program", program.path.display())));
+            let what = match is_packed(&program.file) {
+                true => "is packed by UPX: name the program as it was before (upx -d gives it), with a core of the packed one",
+                false => "is not a Go program",
+            };
+            return Err(Error::Binary(format!("{} {what}", program.path.display())));
         }
         notes.extend(program.version.as_ref().and_then(|version| version.warning()));
         let types = ProgramTypes::new(Arc::new(program), memory.clone());
@@ -238,6 +242,11 @@ impl Session {
     pub fn open(&self, map: MapRef) -> Result<GoMap<'_>> {
         GoMap::open(&*self.memory, &self.types, map.ty, map.address)
     }
+}
+
+/// Whether UPX packed this file: its mark stands behind the program headers (`l_info`, src/stub/src/include/linux.h, 4.2).
+fn is_packed(file: &[u8]) -> bool {
+    file[..file.len().min(1024)].windows(4).any(|mark| mark == b"UPX!")
 }
 
 /// AT_ENTRY of a process: where its entry point came to lie.

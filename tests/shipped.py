@@ -71,6 +71,19 @@ def debian(package, program):
     return _cached(package, make) / program
 
 
+def upx():
+    """(path, environment) of UPX, which Debian 12 has among its backports."""
+    def make(directory):
+        url = "http://deb.debian.org/debian/pool/main/u/upx-ucl/upx-ucl_4.2.2-3~bpo12+1_amd64.deb"
+        try:
+            urllib.request.urlretrieve(url, directory / "upx.deb")
+        except OSError as error:
+            raise Unavailable(f"{url}: {error}") from None
+        _run("dpkg", "-x", directory / "upx.deb", directory)
+    home = debian("libucl1", "usr/lib/x86_64-linux-gnu")
+    return _cached("upx", make) / "usr/bin/upx-ucl", dict(os.environ, LD_LIBRARY_PATH=str(home))
+
+
 def npm(package, version, program):
     """The path of a program of an npm package."""
     def make(directory):

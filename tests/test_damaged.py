@@ -10,7 +10,9 @@ import sys
 
 import build
 import elf_parts
+import oracle
 import pytest
+import shipped
 from conftest import EVERYTHING, ROOT, cli, documents
 
 VERSIONS = ("1.23.9", "1.27.3")
@@ -97,6 +99,25 @@ def test_a_packed_or_encrypted_program_is_refused(version, tmp_path):
         answer = cli("--core", exe, dump.core, *words)
         assert answer.returncode == 2 or "not found" in answer.stdout, answer.stdout
         assert "Traceback" not in answer.stderr and answer.stderr.count("\n") <= 1
+
+
+@BOTH
+def test_a_program_packed_by_upx_is_read_by_what_it_was_before(version, tmp_path):
+    exe = build.build("maps", version)
+    packed = tmp_path / "packed"
+    try:
+        upx, environment = shipped.upx()
+    except shipped.Unavailable as reason:
+        pytest.skip(str(reason))
+    subprocess.run([upx, "-q", "-1", "-o", packed, exe], env=environment, check=True, capture_output=True)
+    with build.live(packed) as live:
+        for target in (["--pid", live.pid], ["--core", packed, build.dump("maps", version).core]):
+            answer = cli(*target, "list")
+            assert answer.returncode == 2 and "is packed by UPX" in answer.stderr and answer.stderr.count("\n") == 1
+        subprocess.run(["gdb", "-nx", "-batch", "-p", str(live.pid), "-ex", f"gcore {tmp_path}/core"], capture_output=True)
+        [truth] = [m for m in live.truth if m["name"] == "main.M8"]
+    [document] = documents(cli("--core", exe, tmp_path / "core", "print", "main.M8", "--limit", "0", "--json").stdout)
+    assert len(document["entries"]) == truth["len"] and not oracle.differences(truth, document)
 
 
 @BOTH
