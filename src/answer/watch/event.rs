@@ -94,8 +94,25 @@ pub struct Wanted {
 impl Wanted {
     /// Whether operations on maps of the type of this name are wanted.
     pub fn is_type(&self, name: &str) -> bool {
-        self.type_name.as_ref().is_none_or(|part| name.contains(part.as_str()))
+        self.type_name
+            .as_ref()
+            .is_none_or(|part| name.contains(part.as_str()) || unshaped(name).contains(part.as_str()))
     }
+}
+
+/// A type's name with plain types for their shapes: generic code of Go up to 1.20 hands over a `map[go.shape.int64_0]int`
+/// (`Shapify`, src/cmd/compile/internal/typecheck/subr.go, go1.19) for each map with such keys.
+fn unshaped(name: &str) -> String {
+    let mut pieces = name.split("go.shape.");
+    let mut out = pieces.next().unwrap_or_default().to_string();
+    for piece in pieces {
+        let end = piece.find(|c: char| !(c.is_alphanumeric() || "_.*".contains(c))).unwrap_or(piece.len());
+        let (word, rest) = piece.split_at(end);
+        let number = word.rfind('_').filter(|&at| at + 1 < end && word[at + 1..].bytes().all(|b| b.is_ascii_digit()));
+        out += &word[..number.unwrap_or(end)];
+        out += rest;
+    }
+    out
 }
 
 /// What a hit turned out to be.
@@ -480,4 +497,17 @@ fn state(map: &GoMap<'_>, lookup: Option<&Lookup>) -> Value {
     state["path"] = cells.into();
     state["stop"] = lookup.stop.as_str().into();
     state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_told_as_what_they_are_shapes_of() {
+        assert_eq!(unshaped("map[go.shape.int64_0]go.shape.*uint8_1"), "map[int64]*uint8");
+        assert_eq!(unshaped("map[go.shape.string]main.T_1"), "map[string]main.T_1");
+        let wanted = Wanted { type_name: Some("map[int64]".into()), ..Wanted::default() };
+        assert!(wanted.is_type("map[go.shape.int64_0]go.shape.int_1") && !wanted.is_type("map[go.shape.int32_0]int"));
+    }
 }
