@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Threads whose last breakpoint is remembered; two that share a place only matter in the middle of a step.
 const REMEMBERED: usize = 4096;
+/// Stops of a thread that are looked at before it is taken as it is.
+const MOST_STOPS: usize = 8;
 /// Where gdb steps over a breakpoint's instruction: copies of it, 16 bytes each, lie 2 bytes behind the entry point
 /// (`linux_displaced_step_location` and `displaced_step_buffers`, gdb 11 to 17).
 const STEPS_AT: u64 = 2;
@@ -174,7 +176,7 @@ impl Watched {
         // SAFETY: a plain system call.
         unsafe { libc::kill(self.program, libc::SIGSTOP) };
         let deadline = Instant::now() + PATIENCE;
-        let mut held: Vec<(i32, i32)> = Vec::new();
+        let mut held: Vec<(i32, Signal)> = Vec::new();
         let mut gone = Vec::new();
         loop {
             let is_new = |thread: &i32| !gone.contains(thread) && held.iter().all(|(known, _)| known != thread);
@@ -206,7 +208,7 @@ impl Watched {
     }
 
     /// Undoes what the debugger had begun with a thread; gives the signal that the thread still has to get.
-    fn bring_back(&self, thread: i32, signal: i32) -> i32 {
+    fn bring_back(&self, thread: i32, Signal { number: signal, code }: Signal) -> i32 {
         // SAFETY: all bytes zero are a valid value of this plain struct.
         let mut r: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         // SAFETY: the kernel writes one such struct.
@@ -228,7 +230,8 @@ impl Watched {
                 r.orig_rax = u64::MAX;
             }
         } else {
-            r.rip = self.place(thread, r.rip, signal == libc::SIGTRAP);
+            // After a step over a breakpoint's instruction, if that has one byte, the thread is as far as after the breakpoint.
+            r.rip = self.place(thread, r.rip, signal == libc::SIGTRAP && code == SI_KERNEL);
         }
         if r.rip != before {
             // SAFETY: the kernel reads one such struct.
@@ -265,9 +268,16 @@ impl Watched {
     }
 }
 
-/// Takes hold of a stopped thread, once the debugger is gone; gives the signal it was about to get, 0 for none.
-fn hold(thread: i32, deadline: Instant) -> Option<i32> {
-    // SAFETY: plain system calls; `status` is a live integer.
+/// A signal that a thread was about to get; its number is 0 for none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Signal {
+    number: i32,
+    code: u32,
+}
+
+/// Takes hold of a stopped thread, once the debugger is gone; gives the signal it was about to get.
+fn hold(thread: i32, deadline: Instant) -> Option<Signal> {
+    // SAFETY: plain system calls; `status` and `info` are live and plain.
     unsafe {
         while libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0) != 0 {
             if *libc::__errno_location() != libc::EPERM || Instant::now() > deadline {
@@ -276,13 +286,31 @@ fn hold(thread: i32, deadline: Instant) -> Option<i32> {
             std::thread::sleep(Duration::from_millis(1));
         }
         libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0, 0);
-        let mut status = 0;
-        if libc::waitpid(thread, &mut status, libc::__WALL) != thread || !libc::WIFSTOPPED(status) {
-            return None;
+        for _ in 0..MOST_STOPS {
+            let mut status = 0;
+            if libc::waitpid(thread, &mut status, libc::__WALL) != thread || !libc::WIFSTOPPED(status) {
+                return None;
+            }
+            if status >> 16 != libc::PTRACE_EVENT_STOP {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                libc::ptrace(libc::PTRACE_GETSIGINFO, thread, 0, &mut info);
+                return Some(Signal { number: libc::WSTOPSIG(status), code: info.si_code as u32 });
+            }
+            if !has_trap(thread) {
+                break;
+            }
+            // It stops again to get that signal, before it runs an instruction.
+            libc::ptrace(libc::PTRACE_CONT, thread, 0, 0);
         }
-        let is_event = status >> 16 == libc::PTRACE_EVENT_STOP;
-        Some(if is_event { 0 } else { libc::WSTOPSIG(status) })
+        Some(Signal::default())
     }
+}
+
+/// Whether a SIGTRAP waits for the thread: a breakpoint or a step that the debugger did not live to see.
+fn has_trap(thread: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok());
+    pending.is_some_and(|pending| pending >> (libc::SIGTRAP - 1) & 1 == 1)
 }
 
 /// Lets a thread go that this thread traces, with `signal`, until it stands in the group stop.
