@@ -29,10 +29,14 @@ const STEPS: u64 = 4;
 
 /// What the kernel lays on the stack for a signal handler: `struct rt_sigframe`, arch/x86/include/asm/sigframe.h.
 const FRAME_CONTEXT: u64 = 8;
+const FRAME_RBP: u64 = FRAME_CONTEXT + 40 + 80;
+const FRAME_RSP: u64 = FRAME_CONTEXT + 40 + 120;
 const FRAME_RIP: u64 = FRAME_CONTEXT + 40 + 128;
 const FRAME_INFO: u64 = FRAME_CONTEXT + 304;
 /// `si_code` of a breakpoint instruction's SIGTRAP; a step's has another.
 const SI_KERNEL: u32 = 0x80;
+/// The instruction that a function without a stack check begins with.
+const PUSH_RBP: u8 = 0x55;
 
 /// A guarded program; the guard ends when this is dropped.
 pub struct Guard {
@@ -218,8 +222,8 @@ impl Watched {
         let before = r.rip;
         if let Some((handled, code)) = self.at_handler(&r) {
             let is_trap = handled == libc::SIGTRAP;
-            let saved = self.word(r.rsp + FRAME_RIP);
-            let rip = self.place(thread, saved, is_trap && code == SI_KERNEL);
+            let [rbp, rsp, saved] = [FRAME_RBP, FRAME_RSP, FRAME_RIP].map(|offset| self.word(r.rsp + offset));
+            let rip = self.place(thread, (saved, rsp, rbp), is_trap && code == SI_KERNEL);
             if rip != saved {
                 let _ = self.memory.write_all_at(&rip.to_le_bytes(), r.rsp + FRAME_RIP);
             }
@@ -230,8 +234,7 @@ impl Watched {
                 r.orig_rax = u64::MAX;
             }
         } else {
-            // After a step over a breakpoint's instruction, if that has one byte, the thread is as far as after the breakpoint.
-            r.rip = self.place(thread, r.rip, signal == libc::SIGTRAP && code == SI_KERNEL);
+            r.rip = self.place(thread, (r.rip, r.rsp, r.rbp), signal == libc::SIGTRAP && code == SI_KERNEL);
         }
         if r.rip != before {
             // SAFETY: the kernel reads one such struct.
@@ -249,10 +252,14 @@ impl Watched {
         (is_entry && self.word(r.rsi) as u32 == r.rdi as u32).then(|| (r.rdi as i32, self.word(r.rsi + 8) as u32))
     }
 
-    /// Where the thread has to go on that was found at `rip`.
-    fn place(&self, thread: i32, rip: u64, trapped: bool) -> u64 {
-        if trapped && self.points.contains(&rip.wrapping_sub(1)) {
-            return rip - 1;
+    /// Where the thread has to go on that was found at `rip`; `trapped` says that a breakpoint's SIGTRAP is on its way.
+    fn place(&self, thread: i32, (rip, rsp, rbp): (u64, u64, u64), trapped: bool) -> u64 {
+        let point = rip.wrapping_sub(1);
+        if self.points.contains(&point) {
+            // One past a breakpoint: it was hit, or the debugger has stepped over the one byte of a function's `push rbp`.
+            let first = self.saved.iter().find(|(address, _)| *address == point).map(|(_, bytes)| bytes[0]);
+            let is_hit = trapped || first != Some(PUSH_RBP) || self.word(rsp) != rbp;
+            return if is_hit { point } else { rip };
         }
         let into = rip.wrapping_sub(self.entry + STEPS_AT);
         let last = self.hits.get(thread as usize % REMEMBERED).map_or(0, |last| last.load(Ordering::Relaxed));
