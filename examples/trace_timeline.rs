@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = arguments.next().ok_or("usage: trace_timeline FILE [GOID]")?;
     let goid = arguments.next().map(|goid| goid.parse()).transpose()?;
     let options = goid.map_or_else(Options::default, Options::focused);
-    let trace = parse_file(path.as_ref(), &options)?;
+    let trace = parse_file(path.as_ref(), &options, &mapscope::error::Quiet)?;
     match goid {
         Some(goid) => print!("{}", timeline(&trace, goid, 100, false)),
         None => {

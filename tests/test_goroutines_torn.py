@@ -87,6 +87,9 @@ def test_garbage_stack_pointers_and_pcs(torn):
     assert second["stack"] == [] and "is not Go's" in second["torn"][0]
     assert first["reason"] == "sync.Mutex.Lock" and first["blocked_on"]["address"] == second["blocked_on"]["address"]
     assert same_but(before, after, first["goid"], second["goid"])
+    unread = f"who else could end a wait was not looked for: the stack of goroutine {min(first['goid'], second['goid'])} cannot be walked"
+    limits = json.loads(cli("--core", core.exe, core.path, "leaks", "--json").stdout)["limits"]
+    assert any(limit["reason"].startswith(unread) for limit in limits), limits
 
 
 def test_a_return_address_of_unknown_code(torn):

@@ -81,25 +81,47 @@ enum Area<'h> {
     Stack(&'h Goroutine),
 }
 
-/// What leads to the objects waited on, by their addresses; empty where the heap cannot be searched as a whole.
-///
-/// `storage` are addresses in map entries that hold such objects.
+/// What leads to the objects waited on.
+#[derive(Debug, Default)]
+pub struct Leads {
+    /// By the objects' addresses; empty where memory cannot be searched as a whole.
+    pub others: FxHashMap<u64, Others>,
+    /// Why it cannot, as a sentence for the reader.
+    pub unsearched: Option<String>,
+}
+
+impl Leads {
+    fn unsearched(why: impl std::fmt::Display) -> Leads {
+        let sentence = format!("who else could end a wait was not looked for: {why}");
+        Leads { others: FxHashMap::default(), unsearched: Some(sentence) }
+    }
+}
+
+/// What leads to the objects waited on. `storage` are addresses in map entries that hold such objects.
 pub fn leads(
     session: &Session,
     goroutines: &Goroutines,
     storage: impl Iterator<Item = u64>,
     watch: &dyn Watch,
-) -> Result<FxHashMap<u64, Others>> {
-    let unread = |g: &Goroutine| g.stack.frames.is_empty() || g.stack.broken.is_some();
+) -> Result<Leads> {
+    let unread = |g: &&Goroutine| !g.system && (g.stack.frames.is_empty() || g.stack.broken.is_some());
     // A stack that cannot be walked may lead anywhere.
-    if goroutines.all.iter().any(|g| !g.system && unread(g)) || !goroutines.listed.notes.is_empty() {
-        return Ok(FxHashMap::default());
+    if let Some(goroutine) = goroutines.all.iter().find(unread) {
+        let why = goroutine.stack.broken.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+        return Ok(Leads::unsearched(format!("the stack of goroutine {} cannot be walked{why}", goroutine.goid)));
     }
-    let heap = Heap::of(session, watch);
-    if let Err(Error::Interrupted) = heap {
-        return Err(Error::Interrupted);
+    if let Some(note) = goroutines.listed.notes.first() {
+        return Ok(Leads::unsearched(note));
     }
-    let (Ok(heap), Ok(runtime)) = (heap, Runtime::of(session)) else { return Ok(FxHashMap::default()) };
+    let heap = match Heap::of(session, watch) {
+        Ok(heap) => heap,
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(error) => return Ok(Leads::unsearched(error)),
+    };
+    let runtime = match Runtime::of(session) {
+        Ok(runtime) => runtime,
+        Err(error) => return Ok(Leads::unsearched(error)),
+    };
     let base = |address: u64| heap.object(address).map(|object| object.base);
     let mut search = Search {
         session,
@@ -124,14 +146,18 @@ pub fn leads(
             }
         }
     }
-    if objects.is_empty() || !search.look_back(goroutines, objects.keys().copied().collect(), watch)? {
-        return Ok(FxHashMap::default());
+    if objects.is_empty() {
+        return Ok(Leads::default());
+    }
+    if !search.look_back(goroutines, objects.keys().copied().collect(), watch)? {
+        return Ok(Leads::unsearched("more leads to what is waited on than can be kept, or the heap is too wide"));
     }
     let found = objects.into_iter().flat_map(|(base, addresses)| {
         let others = search.behind(base);
         addresses.into_iter().map(move |address| (address, others))
     });
-    Ok(found.collect::<Vec<_>>().into_iter().collect())
+    let others = found.collect::<Vec<_>>().into_iter().collect();
+    Ok(Leads { others, unsearched: None })
 }
 
 struct Search<'s> {

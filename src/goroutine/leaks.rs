@@ -91,8 +91,9 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
     }
     name_maps(session, &mut leaks, &mut clusters, watch)?;
     let storage = leaks.holders.of.values().flatten().map(|holder| holder.key_address);
-    let others = leads(session, &leaks.goroutines, storage, watch)?;
-    let mut clues = Clues::new(session, &leaks, &others);
+    let found = leads(session, &leaks.goroutines, storage, watch)?;
+    leaks.holders.limits.extend(found.unsearched);
+    let mut clues = Clues::new(session, &leaks, &found.others);
     for cluster in &mut clusters {
         let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();
         if cluster.idle.is_none() {

@@ -24,16 +24,29 @@ pub struct BlockCache {
     blocks: Mutex<Blocks>,
 }
 
+/// One block of those that one call read.
+#[derive(Clone)]
+struct Piece {
+    bytes: Arc<Vec<u8>>,
+    start: usize,
+}
+
+impl Piece {
+    fn block(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + BLOCK as usize]
+    }
+}
+
 #[derive(Default)]
 struct Blocks {
-    held: FxHashMap<u64, Option<Arc<[u8]>>>,
+    held: FxHashMap<u64, Option<Piece>>,
     order: VecDeque<u64>,
     running: bool,
 }
 
 impl Blocks {
-    fn keep(&mut self, number: u64, bytes: Option<Arc<[u8]>>) {
-        if self.held.insert(number, bytes).is_none() {
+    fn keep(&mut self, number: u64, piece: Option<Piece>) {
+        if self.held.insert(number, piece).is_none() {
             self.order.push_back(number);
         }
         while self.order.len() > KEPT {
@@ -59,10 +72,10 @@ impl BlockCache {
         while done < buf.len() {
             let at = address.checked_add(done as u64).ok_or(MemoryError { address, place: self.place })?;
             let within = (at % BLOCK) as usize;
-            let piece = (BLOCK as usize - within).min(buf.len() - done);
-            let block = self.block(at / BLOCK).ok_or(MemoryError { address: at, place: self.place })?;
-            buf[done..done + piece].copy_from_slice(&block[within..within + piece]);
-            done += piece;
+            let len = (BLOCK as usize - within).min(buf.len() - done);
+            let piece = self.block(at / BLOCK).ok_or(MemoryError { address: at, place: self.place })?;
+            buf[done..done + len].copy_from_slice(&piece.block()[within..within + len]);
+            done += len;
         }
         Ok(())
     }
@@ -78,8 +91,9 @@ impl BlockCache {
         let mut bytes = vec![0; starts.len() * BLOCK as usize];
         let came = gather(&starts, &mut bytes);
         let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for (start, piece) in starts.iter().zip(bytes.chunks_exact(BLOCK as usize)).take(came) {
-            blocks.keep(start / BLOCK, Some(piece.into()));
+        let bytes = Arc::new(bytes);
+        for (i, start) in starts.iter().enumerate().take(came) {
+            blocks.keep(start / BLOCK, Some(Piece { bytes: bytes.clone(), start: i * BLOCK as usize }));
         }
     }
 
@@ -89,7 +103,7 @@ impl BlockCache {
         *blocks = Blocks { running: true, ..Blocks::default() };
     }
 
-    fn block(&self, number: u64) -> Option<Arc<[u8]>> {
+    fn block(&self, number: u64) -> Option<Piece> {
         let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(known) = blocks.held.get(&number) {
             return known.clone();
@@ -97,13 +111,14 @@ impl BlockCache {
         let ahead = if blocks.running { 1 } else { AHEAD };
         let mut bytes = vec![0; (ahead * BLOCK) as usize];
         if ahead > 1 && (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes) {
-            for (i, piece) in bytes.chunks_exact(BLOCK as usize).enumerate() {
-                blocks.keep(number + i as u64, Some(piece.into()));
+            let bytes = Arc::new(bytes);
+            for i in 0..AHEAD {
+                blocks.keep(number + i, Some(Piece { bytes: bytes.clone(), start: (i * BLOCK) as usize }));
             }
         } else {
             bytes.truncate(BLOCK as usize);
             let present = (self.reader)(number * BLOCK, &mut bytes);
-            blocks.keep(number, present.then(|| bytes.into()));
+            blocks.keep(number, present.then(|| Piece { bytes: Arc::new(bytes), start: 0 }));
         }
         blocks.held.get(&number).cloned().flatten()
     }
