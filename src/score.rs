@@ -285,9 +285,14 @@ fn step(value: u64, steps: [u64; 3]) -> Option<i32> {
     (reached > 0).then_some(reached as i32 * 5)
 }
 
+/// The text of a key that is shown in quotes.
+pub fn unquoted(key: &str) -> Option<&str> {
+    key.strip_prefix('"')?.strip_suffix('"')
+}
+
 /// Why lookups miss this stored key easily, and what that counts: NaN, or a quoted key with white space around it.
 pub fn odd(key: &str) -> Option<(i32, &'static str)> {
-    let text = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+    let text = unquoted(key);
     match text {
         _ if key == "NaN" => Some((25, "a key that no lookup finds and no delete removes")),
         Some(text) if text.trim() != text => Some((12, "a key with white space around it, which a trimmed key misses")),

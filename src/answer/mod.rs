@@ -95,6 +95,13 @@ fn write_value(
     }
 }
 
+/// A value in the form asked for.
+fn value_text(plan: &Plan, context: &Context<'_>, show: &Show, bytes: &[u8]) -> Result<String> {
+    let mut text = Vec::new();
+    write_value(plan, context, show, &Ok(bytes), &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 impl<'a> Values<'a> {
     fn of(map: &GoMap<'a>, show: &Show, watch: &'a dyn Watch) -> Result<Values<'a>> {
         let context = Context::new(map.memory, map.types, show.values.clone(), watch);
@@ -109,9 +116,7 @@ impl<'a> Values<'a> {
 
     /// A key in the form asked for.
     fn key_text(&self, key: &[u8]) -> Result<String> {
-        let mut text = Vec::new();
-        self.write(&self.key, &Ok(key), &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        value_text(&self.key, &self.context, &self.show, key)
     }
 
     /// Appends `{"key":…,"elem":…}` or `key: elem`.

@@ -10,8 +10,7 @@ use super::{Blocked, Goroutine, SyncKind};
 use crate::error::Watch;
 use crate::map::keys::Keys;
 use crate::map::nearby::NearMisses;
-use crate::memory::Memory;
-use crate::score::Clue;
+use crate::score::{unquoted, Clue};
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::Result;
@@ -23,7 +22,7 @@ const MAX_COMPARED: u64 = 1 << 22;
 /// Near keys looked at for one entry.
 const NEAR: usize = 8;
 /// Bytes of an object on the way to a key that a stack points to, such as a closure.
-const MAX_CLOSURE: usize = 256;
+const MAX_CLOSURE: u64 = 256;
 /// Longest key looked for on stacks.
 const MAX_KEY: u64 = 4096;
 
@@ -221,20 +220,13 @@ impl<'l> Clues<'l> {
                 continue;
             };
             let end = frames.next_back().map_or(first.end, |last| last.end);
-            let words = words(memory, first.sp, end.saturating_sub(first.sp) as usize);
-            if is_key(&words) || words.iter().any(|&at| at > 4096 && is_key(&self.object(at))) {
+            let words = |at: u64, len: u64| memory.words(at, len as usize / 8).unwrap_or_default();
+            let stack = words(first.sp, end.saturating_sub(first.sp));
+            if is_key(&stack) || stack.iter().any(|&at| at > 4096 && is_key(&words(at, MAX_CLOSURE))) {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-
-    /// Words at what may be a pointer.
-    fn object(&self, at: u64) -> Vec<u64> {
-        match self.session.memory.readable(at, MAX_CLOSURE) {
-            true => words(&*self.session.memory, at, MAX_CLOSURE),
-            false => Vec::new(),
-        }
     }
 
     /// What of a key can be looked for.
@@ -269,11 +261,6 @@ enum Needle {
     Number(u64),
 }
 
-fn words(memory: &dyn Memory, at: u64, len: usize) -> Vec<u64> {
-    let bytes = memory.bytes(at, len).unwrap_or_default();
-    bytes.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes)).collect()
-}
-
 /// Whether a goroutine waits for a lock that is held.
 fn is_locked(goroutine: &Goroutine) -> bool {
     let Some(Blocked::Semaphore(sync)) = &goroutine.blocked_on else { return false };
@@ -286,12 +273,11 @@ fn is_locked(goroutine: &Goroutine) -> bool {
 
 /// Whether a quoted key ends (or begins) with a separator, and the other goes on after (or before) it.
 fn fills_empty_part(key: &str, other: &str) -> bool {
-    let text = |key: &str| key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).map(str::to_string);
-    let (Some(key), Some(other)) = (text(key), text(other)) else { return false };
+    let (Some(key), Some(other)) = (unquoted(key), unquoted(other)) else { return false };
     let is_separator = |c: Option<char>| c.is_some_and(|c| "_-:/.|,#@".contains(c));
     other.len() > key.len()
-        && (is_separator(key.chars().last()) && other.starts_with(&key)
-            || is_separator(key.chars().next()) && other.ends_with(&key))
+        && (is_separator(key.chars().last()) && other.starts_with(key)
+            || is_separator(key.chars().next()) && other.ends_with(key))
 }
 
 #[cfg(test)]

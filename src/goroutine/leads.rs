@@ -156,8 +156,7 @@ pub fn leads(
         let others = search.behind(base);
         addresses.into_iter().map(move |address| (address, others))
     });
-    let others = found.collect::<Vec<_>>().into_iter().collect();
-    Ok(Leads { others, unsearched: None })
+    Ok(Leads { others: found.collect(), unsearched: None })
 }
 
 struct Search<'s> {
@@ -325,9 +324,7 @@ impl Search<'_> {
         }
         let size = self.heap.object(base).map_or(0, |object| object.span.elem_size);
         let found = SIZES.contains(&size).then(|| {
-            let bytes = self.session.memory.bytes(base, size as usize).unwrap_or_default();
-            let words: Vec<u64> =
-                bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes)).collect();
+            let words = self.session.memory.words(base, size as usize / 8).unwrap_or_default();
             let buffer = |(i, pair): (usize, &[u64])| {
                 let start = base + 8 * i as u64 + 16;
                 (start <= pair[0] && pair[0] <= pair[1] && start < pair[1] && pair[1] <= base + size)

@@ -27,8 +27,7 @@ fn each_word(memory: &dyn Memory, range: &Range<u64>, visit: &mut dyn FnMut(u64,
     let Some(mut at) = range.start.checked_next_multiple_of(8) else { return };
     while at < end {
         let len = BLOCK.min(end - at);
-        if let Ok(bytes) = memory.bytes(at, len as usize) {
-            let words: Vec<u64> = bytes.chunks_exact(8).map(LE::read_u64).collect();
+        if let Ok(words) = memory.words(at, len as usize / 8) {
             let last = if len == BLOCK { words.len() - (OVERLAP / 8) as usize } else { words.len() };
             for i in 0..last {
                 if visit(at.wrapping_add(8 * i as u64), &words[i..]) {

@@ -354,10 +354,9 @@ impl<'r> Waits<'r> {
             return Vec::new();
         };
         let len = (last.end.saturating_sub(first.sp) as usize).saturating_add(16).min(SEARCHED);
-        let Ok(bytes) = self.runtime.memory.bytes(first.sp, len) else { return Vec::new() };
+        let Ok(words) = self.runtime.memory.words(first.sp, len / 8) else { return Vec::new() };
         let mut seen = FxHashSet::default();
-        let words = bytes.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes));
-        words.filter(|&word| word > 4096 && word % 8 == 0 && seen.insert(word)).collect()
+        words.into_iter().filter(|&word| word > 4096 && word % 8 == 0 && seen.insert(word)).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What memory tells of each object that can be a map header, found out when it is first asked for: 2 bytes each.
 
 use super::identify::{Identified, Identifier, HEADER};
-use super::{Object, Span};
+use super::{Heap, Object, Span};
 use crate::error::Watch;
 use crate::Result;
 use rustc_hash::FxHashMap;
@@ -32,7 +32,7 @@ impl<'i, 's> Headers<'i, 's> {
     /// Nothing asked for yet.
     pub fn new(identifier: &'i Identifier<'s>) -> Headers<'i, 's> {
         let (mut firsts, mut count) = (Vec::new(), 0);
-        for span in identifier.heap().spans().iter().filter(|span| can_be_headers(span)) {
+        for span in header_spans(identifier.heap()) {
             firsts.push((span.base, count));
             count += span.count as usize;
         }
@@ -42,7 +42,7 @@ impl<'i, 's> Headers<'i, 's> {
 
     /// Spans whose objects may be map headers.
     pub fn spans(&self) -> Vec<&'i Span> {
-        self.identifier.heap().spans().iter().filter(|span| can_be_headers(span)).collect()
+        header_spans(self.identifier.heap()).collect()
     }
 
     /// The type of the map whose header an object is; `None` when it is none, or without entries.
@@ -84,6 +84,10 @@ impl<'i, 's> Headers<'i, 's> {
         kinds.numbers.insert(found.clone(), next);
         next
     }
+}
+
+fn header_spans(heap: &Heap) -> impl Iterator<Item = &Span> {
+    heap.spans().iter().filter(|span| can_be_headers(span))
 }
 
 fn can_be_headers(span: &Span) -> bool {

@@ -1,7 +1,7 @@
 //! Which map type fits a header in memory: the sizes of its buckets or groups agree with the objects that hold them,
 //! all its keys lie where their own hash says, and its values are such as the types allow.
 
-use super::{Heap, Object, Span};
+use super::{Heap, Object};
 use crate::binary::rtype;
 use crate::error::Watch;
 use crate::layout::{hmap, swiss};
@@ -134,11 +134,6 @@ impl<'s> Identifier<'s> {
     /// The heap.
     pub fn heap(&self) -> &Heap {
         &self.heap
-    }
-
-    /// Spans whose objects may be map headers.
-    pub fn header_spans(&self) -> impl Iterator<Item = &Span> + '_ {
-        self.heap.spans().iter().filter(|span| span.elem_size == HEADER && !span.no_scan)
     }
 
     /// The type of the map whose header is at `address`; `None` when it is no header of a map with entries.

@@ -286,9 +286,8 @@ fn search(session: &Session, layout: &SpanLayout) -> Option<(u64, u64)> {
         while at < end {
             // A slice may lie across the edge of two blocks.
             let len = BLOCK.min(end - at);
-            let bytes = memory.bytes(at, len as usize).unwrap_or_default();
+            let words = memory.words(at, len as usize / 8).unwrap_or_default();
             at += if len == BLOCK { BLOCK - 16 } else { len };
-            let words: Vec<u64> = bytes.chunks_exact(8).map(LE::read_u64).collect();
             for slice in words.windows(3) {
                 let &[list, len, cap] = slice else { continue };
                 let plausible = len > best.map_or(0, |(_, len)| len) && len <= cap && cap < MAX_SPANS;

@@ -14,6 +14,7 @@ pub use core::{CoreMemory, Thread};
 pub use debugger::DebuggerMemory;
 pub use process::ProcessMemory;
 
+use byteorder::{ByteOrder, LittleEndian as LE};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -172,6 +173,12 @@ impl dyn Memory + '_ {
     /// The little-endian 64-bit word (also: pointer, int, uintptr) at `address`.
     pub fn u64(&self, address: u64) -> Result<u64, MemoryError> {
         Ok(u64::from_le_bytes(self.array(address)?))
+    }
+
+    /// `count` little-endian 64-bit words from `address` on.
+    pub fn words(&self, address: u64, count: usize) -> Result<Vec<u64>, MemoryError> {
+        let bytes = self.bytes(address, count.saturating_mul(8))?;
+        Ok(bytes.chunks_exact(8).map(LE::read_u64).collect())
     }
 
     /// Whether `len` bytes at `address` can be read.

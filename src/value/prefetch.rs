@@ -40,9 +40,9 @@ impl Plan {
                     field.plan.prefetch(context, part(value, field.offset, field.plan.size), level);
                 }
             }
-            Form::String | Form::Bytes | Form::Map | Form::Slice { .. } if level == 0 => ask(context, address),
-            Form::Pointer(Some(_)) if level == 0 && context.options.depth > 0 => ask(context, address),
-            Form::Interface { .. } if level == 0 => ask(context, word_at(value, 8)),
+            Form::String | Form::Bytes | Form::Map | Form::Slice { .. } if level == 0 => context.memory.ask(address),
+            Form::Pointer(Some(_)) if level == 0 && context.options.depth > 0 => context.memory.ask(address),
+            Form::Interface { .. } if level == 0 => context.memory.ask(word_at(value, 8)),
             Form::Pointer(Some(elem)) if context.options.depth > 0 => behind(context, *elem, address, 1, level - 1),
             Form::Slice { elem } => behind(context, *elem, address, word_at(value, 8), level - 1),
             _ => {}
@@ -56,8 +56,4 @@ fn behind(context: &Context<'_>, elem: TypeId, address: u64, count: u64, level: 
     if let Some(bytes) = context.memory.mapped(address, elem.size * count) {
         bytes.chunks_exact(elem.size.max(1)).for_each(|value| elem.prefetch(context, value, level));
     }
-}
-
-fn ask(context: &Context<'_>, address: u64) {
-    context.memory.ask(address);
 }

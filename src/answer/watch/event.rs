@@ -2,7 +2,7 @@
 
 use crate::answer::get::hash_notes;
 use crate::answer::why::inquire;
-use crate::answer::{place_json, write_value, Show};
+use crate::answer::{place_json, value_text, Show};
 use crate::error::Quiet;
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{Hasher, Lookup};
@@ -146,9 +146,7 @@ struct KeyText<'a> {
 
 impl KeyText<'_> {
     fn of(&self, key: &[u8]) -> Result<String> {
-        let mut text = Vec::new();
-        write_value(self.plan, &self.context, self.show, &Ok(key), &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        value_text(self.plan, &self.context, self.show, key)
     }
 }
 

@@ -9,7 +9,6 @@
 use crate::layout::goroutine;
 use crate::memory::Memory;
 use crate::session::Session;
-use byteorder::{ByteOrder, LittleEndian as LE};
 
 /// Where the traces are: as DWARF says, else as known of the version.
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +79,7 @@ impl Signals {
         if low >= high || high - low > MAX_STACK {
             return false;
         }
-        let Ok(stack) = memory.bytes(low, (high - low) as usize) else { return false };
-        let words: Vec<u64> = stack.chunks_exact(8).map(LE::read_u64).collect();
+        let Ok(words) = memory.words(low, (high - low) as usize / 8) else { return false };
         // `sigcontext` has rcx, rsp and rip one behind the other (arch/x86/include/uapi/asm/sigcontext.h).
         words.windows(3).any(|saved| saved == [rcx, sp, pc])
     }
