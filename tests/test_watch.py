@@ -254,6 +254,16 @@ def test_stop_gives_the_prompt_at_the_hit(tmp_path):
         assert live.process.wait(timeout=30) == 0
 
 
+def test_watches_of_one_session_follow_each_other():
+    """Each ends with threads in any state, and gdb still has to be able to stop and let them go."""
+    with program("lookups", "1.27.3") as live:
+        answer = gdb("-p", live.pid, commands=["gomap watch --engine gdb --limit 5", "gomap watch --engine gdb --for 0.2"] * 10)
+        assert answer.returncode == 0 and len(re.findall(r"\d+ operations, ", answer.stdout)) == 20, answer.stderr
+        say(live)
+        say(live)
+        assert live.process.stdout.read().endswith("DONE\n") and live.process.wait(timeout=30) == 0
+
+
 def test_the_examples_of_the_help_work(tmp_path):
     examples = re.findall(r"^  (gomap watch .*)$", commands.BY_NAME["watch"].help(), re.M)
     assert len(examples) == 3
@@ -379,14 +389,26 @@ def test_a_program_that_forks_is_watched_on_and_its_child_left_alone(engine, tmp
         assert live.process.wait(timeout=30) == 7
 
 
+@pytest.mark.parametrize("build_of", [("1.19", "default"), ("1.23.9", "strip-s"), ("1.27.3", "default"), ("1.27.3", "pie")])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_program_that_executes_another_ends_the_watch(engine, tmp_path):
-    with program("lives", "1.27.3") as live:
+def test_a_program_that_executes_another_ends_the_watch(engine, build_of, tmp_path):
+    version, variant = build_of
+    said = {"gdb": "has executed another one", "uprobe": "runs another program"}
+    with program("lives", version, variant=variant) as live:
         with watching(engine, command(engine, live.pid, "--max-overhead", "1000"), tmp_path):
             order(live, "exec")
-        assert "executed another" in (tmp_path / "said").read_text() or "runs another program" in (tmp_path / "said").read_text()
+        assert said[engine] in (tmp_path / "said").read_text()
         assert live.process.stdout.read() == "CHILD 200\n" and live.process.wait(timeout=30) == 0
     assert not uprobe_events()
+
+
+def test_a_program_that_fails_to_execute_another_lives_on(tmp_path):
+    with program("lives", "1.27.3") as live:
+        with watching("gdb", command("gdb", live.pid, "--max-overhead", "1000"), tmp_path):
+            order(live, "try")
+        assert "the program tried to execute another one" in (tmp_path / "said").read_text()
+        order(live, "exit")
+        assert live.process.wait(timeout=30) == 7 and live.process.stdout.read() == "no such file or directory\n"
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -50,6 +50,8 @@ func main() {
 			fmt.Printf("%s%v\n", out, err)
 		case "exec":
 			panic(syscall.Exec("/proc/self/exe", []string{"lives", "child"}, os.Environ()))
+		case "try":
+			fmt.Println(syscall.Exec("/does/not/exist", nil, nil))
 		case "exit":
 			os.Exit(7)
 		}

@@ -17,6 +17,8 @@ from mapscope._native import Error, Watch
 _TICK_SECONDS = 0.1
 #: Over how long a time the debugger's share is judged.
 _WINDOW_SECONDS = 1.0
+#: How long a program may take to execute another one.
+_EXEC_SECONDS = 1.0
 
 _running = False
 
@@ -59,7 +61,7 @@ class _Stopping:
     """The gdb engine: the program stops at each hit."""
 
     def __init__(self, native, stop_at_hit, direct):
-        self.native, self.error, self.ending = native, None, False
+        self.native, self.error, self.ending, self.leaves = native, None, False, False
         self._stop_at_hit, self._direct = stop_at_hit, direct
         self._inferior = gdb.selected_inferior()
         self._names = native.register_names()
@@ -68,6 +70,9 @@ class _Stopping:
         self._probes = []
         for point, address in enumerate(native.addresses()):
             self._probes.append(_Probe(address, point, self._hit))
+        before_exec = native.before_exec()
+        if before_exec is not None:
+            self._probes.append(_Probe(before_exec, None, self._leave))
 
     def guard(self):
         """Lets the program outlive a gdb that is killed; raises Error when that cannot be."""
@@ -95,6 +100,11 @@ class _Stopping:
             self.error = interrupt
             return True
 
+    def _leave(self, _point):
+        # gdb 13 waits for ever when it stops or detaches threads while execve ends them: no more hits until that is done.
+        self.leaves = True
+        return True
+
     def _take(self, point, thread):
         number = thread[1] or thread[2]
         if self._direct:
@@ -107,10 +117,9 @@ class _Stopping:
         return self.native.stopped_with(point, number, values)
 
     def end(self):
-        """Ends at the next hit; returns whether the program has to be interrupted besides."""
+        """Ends at the next hit; returns whether the program has to be interrupted, as no hit has come for a tick."""
         waited, self.ending = self.ending, True
-        # gdbserver cannot interrupt a program that leads no process group.
-        return self._direct or waited
+        return waited
 
     def tick(self):
         """Whether the watch has to end."""
@@ -139,7 +148,7 @@ class _Recording:
     """The kernel engine: the program runs on."""
 
     def __init__(self, native):
-        self.native, self.error = native, None
+        self.native, self.error, self.leaves = native, None, False
 
     def tick(self):
         """Whether the watch has to end."""
@@ -158,7 +167,7 @@ class _Recording:
 
 
 class _NextProgram:
-    """Stops the program where it executes another one, before probes get into that."""
+    """Stops the program where it has executed another one, before probes get into that."""
 
     def __init__(self):
         self._number = None
@@ -174,13 +183,34 @@ class _NextProgram:
         except gdb.error:
             return True
 
+    def wait(self):
+        """Lets the program, which is about to execute another one, do so; interrupts it when that has failed."""
+        runs = True
 
-def _engine(front, args, what, show, to):
-    inferior = gdb.selected_inferior()
+        def interrupt():
+            if runs:
+                gdb.execute("interrupt")
+
+        late = threading.Timer(_EXEC_SECONDS, gdb.post_event, [interrupt])
+        late.start()
+        try:
+            gdb.execute("continue", to_string=True)
+        finally:
+            runs = False
+            late.cancel()
+            late.join()
+
+
+def _kind(inferior):
+    """gdb's word for how it reaches the program: `native`, `remote`, `core`; None in a gdb that does not tell."""
+    connection = getattr(inferior, "connection", None)
+    return connection.type if connection else None
+
+
+def _engine(front, inferior, args, what, show, to):
     if not inferior.pid:
         raise Error("there is no process to watch: run the program or attach to it first")
-    connection = getattr(inferior, "connection", None)
-    kind = connection.type if connection else None
+    kind = _kind(inferior)
     if kind == "core":
         raise Error("a core has no future to watch: run the program or attach to it")
     native_target = kind == "native"
@@ -271,12 +301,25 @@ class _Clock(threading.Thread):
             os._exit(0)
 
 
+def _take_late_interrupt(process):
+    """Lets gdb see an interrupt that a hit came before: the program would die of it once gdb is gone."""
+    try:
+        with open("/proc/%d/status" % process) as status:
+            masks = dict(line.split(":", 1) for line in status)
+        pending, blocked = (int(masks[name], 16) >> (signal.SIGINT - 1) & 1 for name in ("ShdPnd", "SigBlk"))
+        if pending and not blocked:
+            gdb.execute("continue", to_string=True)
+    except (OSError, KeyError, gdb.error):
+        pass  # it has ended, or runs another program
+
+
 def run(front, args, what, show, to):
     """Watches until the program ends, stops, or the watch is over."""
     global _running
     if _running:
         raise Error("a watch is running already; end it with Ctrl-C first")
-    engine = _engine(front, args, what, show, to)
+    inferior = gdb.selected_inferior()
+    engine = _engine(front, inferior, args, what, show, to)
     _running = True
     ended = []
     termination = _Termination()
@@ -297,11 +340,17 @@ def run(front, args, what, show, to):
     finally:
         clock.end()
         gdb.events.exited.disconnect(on_exit)
-        if other.end():
-            ended.append("the program has executed another one")
         _running = False
         try:
             engine.finish()
+            if engine.leaves and not ended:
+                other.wait()
+            if other.end():
+                ended.append("the program has executed another one")
+            elif engine.leaves:
+                ended.append("the program tried to execute another one")
+            if inferior.is_valid() and inferior.pid and _kind(inferior) == "native":
+                _take_late_interrupt(inferior.pid)
         finally:
             termination.pass_on()
     if isinstance(engine.error, Error):

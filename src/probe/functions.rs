@@ -203,7 +203,12 @@ pub struct ProbePlan {
     pub wrappers: Vec<Wrapper>,
     /// Code whose calls of probed functions are no operations of the program; sorted and disjoint.
     pub hidden: Vec<Range<u64>>,
+    /// Link-time entry of the function that `syscall.Exec` calls before execve, where the program has it.
+    pub before_exec: Option<u64>,
 }
+
+/// runtime/proc.go, `syscall_runtime_BeforeExec`, Go 1.9 to 1.27.
+const BEFORE_EXEC: &str = "syscall.runtime_BeforeExec";
 
 /// Who asked for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +274,8 @@ pub fn plan(
     read_code: &dyn Fn(u64, &mut [u8]) -> bool,
 ) -> ProbePlan {
     let facts = Facts::of(go, functions);
-    let mut plan = ProbePlan { arch, points: Vec::new(), wrappers: Vec::new(), hidden: Vec::new() };
+    let mut plan = ProbePlan { arch, points: Vec::new(), wrappers: Vec::new(), hidden: Vec::new(), before_exec: None };
+    plan.before_exec = functions.iter().find(|function| function.name == BEFORE_EXEC).map(|function| function.entry);
     for function in functions {
         let code = function.entry..function.end;
         if only_serves(&function.name, &facts) {

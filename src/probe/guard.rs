@@ -120,8 +120,16 @@ impl Guard {
 
     /// Ends the group stop, when the breakpoints are out. The debugger has to pass on the SIGCONT.
     pub fn disarm(&self) {
-        // SAFETY: a plain system call.
-        unsafe { libc::kill(self.program, libc::SIGCONT) };
+        // SIGCONT takes back every SIGSTOP, and the debugger would wait for ever for one of its own that is still on its way.
+        let stopping: Vec<i32> =
+            threads(self.program).into_iter().filter(|thread| is_pending(*thread, libc::SIGSTOP)).collect();
+        // SAFETY: plain system calls.
+        unsafe {
+            libc::kill(self.program, libc::SIGCONT);
+            for thread in stopping {
+                libc::syscall(libc::SYS_tgkill, self.program, thread, libc::SIGSTOP);
+            }
+        }
     }
 }
 
@@ -303,7 +311,8 @@ fn hold(thread: i32, deadline: Instant) -> Option<Signal> {
                 libc::ptrace(libc::PTRACE_GETSIGINFO, thread, 0, &mut info);
                 return Some(Signal { number: libc::WSTOPSIG(status), code: info.si_code as u32 });
             }
-            if !has_trap(thread) {
+            // A SIGTRAP is a breakpoint or a step that the debugger did not live to see.
+            if !is_pending(thread, libc::SIGTRAP) {
                 break;
             }
             // It stops again to get that signal, before it runs an instruction.
@@ -313,11 +322,11 @@ fn hold(thread: i32, deadline: Instant) -> Option<Signal> {
     }
 }
 
-/// Whether a SIGTRAP waits for the thread: a breakpoint or a step that the debugger did not live to see.
-fn has_trap(thread: i32) -> bool {
+/// Whether this signal has been sent to the thread itself, which did not get it yet.
+fn is_pending(thread: i32, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
     let pending = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok());
-    pending.is_some_and(|pending| pending >> (libc::SIGTRAP - 1) & 1 == 1)
+    pending.is_some_and(|pending| pending >> (signal - 1) & 1 == 1)
 }
 
 /// Lets a thread go that this thread traces, with `signal`, until it stands in the group stop.

@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn plan(hidden: Vec<std::ops::Range<u64>>) -> ProbePlan {
-        ProbePlan { arch: Arch::Amd64, points: Vec::new(), wrappers: Vec::new(), hidden }
+        ProbePlan { arch: Arch::Amd64, points: Vec::new(), wrappers: Vec::new(), hidden, before_exec: None }
     }
 
     fn text(filters: &Filters, key_words: usize) -> String {

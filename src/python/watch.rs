@@ -154,6 +154,11 @@ impl PyWatching {
         self.watch.addresses()
     }
 
+    /// Run-time address that the program comes to before it executes another one, or None.
+    fn before_exec(&self) -> Option<u64> {
+        self.watch.before_exec()
+    }
+
     /// The registers that `stopped_with` wants, by the debugger's names.
     fn register_names(&self) -> Vec<&'static str> {
         Registers::names(self.watch.plan().arch).to_vec()
@@ -163,7 +168,7 @@ impl PyWatching {
     /// debugger; SIGCONT, when the guard ends, has to be passed on to it. Raises Error when that cannot be.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     fn guard(&mut self, pid: u32, others: Vec<u64>) -> PyResult<()> {
-        let points = self.addresses().into_iter().chain(others).collect();
+        let points = self.addresses().into_iter().chain(self.before_exec()).chain(others).collect();
         let guard = crate::probe::guard::Guard::start(pid, points)?;
         guard.arm()?;
         self.guard = Some(guard);

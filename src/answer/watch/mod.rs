@@ -170,6 +170,11 @@ impl MapWatch {
         self.plan().points.get(point).map(|at| at.address.wrapping_add(self.teller.bias))
     }
 
+    /// Run-time address that the program comes to before it executes another one.
+    pub fn before_exec(&self) -> Option<u64> {
+        Some(self.plan().before_exec?.wrapping_add(self.teller.bias))
+    }
+
     /// Offset of `goid` in `runtime.g`.
     pub fn goid_offset(&self) -> u64 {
         self.goid_offset
