@@ -176,15 +176,25 @@ class _NextProgram:
         except (gdb.error, IndexError):
             pass  # a target that does not tell
 
+    def has_come(self):
+        """Whether it runs already: the catchpoint is gone then."""
+        return bool(self._number) and gdb.execute("info breakpoints " + self._number, to_string=True).startswith("No ")
+
     def end(self):
-        """Whether it has come to that: then the catchpoint is gone, which gdb says or raises."""
-        try:
-            return bool(self._number and gdb.execute("delete " + self._number, to_string=True))
-        except gdb.error:
-            return True
+        """Takes the catchpoint out; returns whether the other program had come."""
+        come = self.has_come()
+        if self._number and not come:
+            gdb.execute("delete " + self._number, to_string=True)
+        return come
 
     def wait(self):
-        """Lets the program, which is about to execute another one, do so; interrupts it when that has failed."""
+        """Lets the program, which is about to execute another one, do so, or fail to."""
+        # Alone at first: execve would end the other threads while gdb is still busy letting them go.
+        for lock in ("on", "off"):
+            if not self.has_come():
+                self._continue(lock)
+
+    def _continue(self, lock):
         runs = True
 
         def interrupt():
@@ -194,7 +204,7 @@ class _NextProgram:
         late = threading.Timer(_EXEC_SECONDS, gdb.post_event, [interrupt])
         late.start()
         try:
-            gdb.execute("continue", to_string=True)
+            gdb.execute("with scheduler-locking %s -- continue" % lock, to_string=True)
         finally:
             runs = False
             late.cancel()
