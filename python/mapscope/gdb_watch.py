@@ -311,6 +311,21 @@ class _Clock(threading.Thread):
             os._exit(0)
 
 
+def _is_ending(inferior):
+    """Whether a program of this machine ends just now: gdb gives up where it asks a thread that exit has ended already."""
+    if _kind(inferior) != "native":
+        return False
+    for _ in range(20):
+        try:
+            with open("/proc/%d/stat" % inferior.pid) as stat:
+                if stat.read().rpartition(") ")[2][0] in "ZX":
+                    return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def _take_late_interrupt(process):
     """Lets gdb see an interrupt that a hit came before: the program would die of it once gdb is gone."""
     try:
@@ -346,7 +361,7 @@ def run(front, args, what, show, to):
     except KeyboardInterrupt:
         pass
     except gdb.error as error:
-        ended.append(str(error))
+        ended.append("the program has ended" if _is_ending(inferior) else str(error))
     finally:
         clock.end()
         gdb.events.exited.disconnect(on_exit)
