@@ -189,3 +189,28 @@ def test_a_core_that_ends_before_some_stacks(torn):
         assert whole or now and now["torn"] or f"the goroutine at {goroutine['g']}" in notes or cut_list
         lost += not whole
     assert lost and "truncated" in notes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_end_of_a_stack_is_no_pointer(version, tmp_path):
+    """A channel may begin where a goroutine's stack ends: what stands in that goroutine's record does not lead to it."""
+    dump = build.dump("leaks", version, args=("pointer-key",))
+    core = Core(dump, tmp_path / "core")
+    waits = build.read_truth(dump.truth)[0]["waits"]
+
+    def terms():
+        clusters = json.loads(cli("--core", core.exe, core.path, "leaks", "--json").stdout)["clusters"]
+        [found] = [c for c in clusters if waits[0]["goid"] in c["goids"]]
+        return {term["id"] for term in found["terms"]}
+
+    assert "only_waiters" in terms()
+    channels = sorted(int(wait["on"], 16) for wait in waits)
+    moved = 0
+    for g in core.ask()["goroutines"]:
+        record = int(g["g"], 16)
+        low = struct.unpack("<Q", read(core, record, 8))[0]
+        above = [channel for channel in channels if channel > low + (1 << 16)]
+        if g["goid"] not in [wait["goid"] for wait in waits] and above and g["reason"] != "running":
+            core.word(record + 8, above[0])
+            moved += 1
+    assert moved and "only_waiters" in terms()

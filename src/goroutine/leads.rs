@@ -280,6 +280,10 @@ impl Search<'_> {
     fn note(&mut self, owner: Owner, object: u64, is_first: bool) -> Option<u64> {
         let owner = match owner {
             Owner::Object(base, _) if self.is_scheduling(base) => return None,
+            // Where a goroutine's stack ends, an object of the next span may begin.
+            Owner::Object(base, at) if at == base + self.runtime.g.stack_hi as u64 && self.gs.contains(&base) => {
+                return None
+            }
             // A runtime.p has numbers like addresses, and leads to none of the program's objects at once.
             Owner::Object(base, at) if is_first && !self.buffer(base).is_empty() || self.buffer(base).contains(&at) => {
                 return None
