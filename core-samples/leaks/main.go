@@ -147,6 +147,8 @@ func ask(id *ident) {
 func pointerKey() {
 	for i := 0; i < each; i++ {
 		answers[&ident{1, i}] = make(chan int)
+	}
+	for i := 0; i < each; i++ {
 		go ask(&ident{1, i})
 	}
 }
