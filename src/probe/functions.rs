@@ -274,8 +274,8 @@ pub fn plan(
     read_code: &dyn Fn(u64, &mut [u8]) -> bool,
 ) -> ProbePlan {
     let facts = Facts::of(go, functions);
-    let mut plan = ProbePlan { arch, points: Vec::new(), wrappers: Vec::new(), hidden: Vec::new(), before_exec: None };
-    plan.before_exec = functions.iter().find(|function| function.name == BEFORE_EXEC).map(|function| function.entry);
+    let before_exec = functions.iter().find(|function| function.name == BEFORE_EXEC).map(|function| function.entry);
+    let mut plan = ProbePlan { arch, points: Vec::new(), wrappers: Vec::new(), hidden: Vec::new(), before_exec };
     for function in functions {
         let code = function.entry..function.end;
         if only_serves(&function.name, &facts) {
