@@ -1,9 +1,9 @@
 //! `gomap goroutines`: all of them, or those that a filter leaves, one by one or in groups.
 
-use super::{flush, flush_if_full, line};
+use super::{flush, flush_if_full, line, sentences};
 use crate::error::Watch;
 use crate::goroutine::code::PcInfo;
-use crate::goroutine::{each, ids, Blocked, Channel, Direction, Frame, Goroutine, Line, On, Queue, Runtime};
+use crate::goroutine::{each, ids, Blocked, Channel, Direction, Frame, Goroutine, Line, On, Queue, Runtime, SyncState};
 use crate::session::Session;
 use crate::{Error, Result};
 use regex::Regex;
@@ -86,7 +86,8 @@ pub fn goroutines(session: &Session, options: &GoroutineOptions, watch: &dyn Wat
         }
         flush_if_full(out, &mut buffer)
     })?;
-    let notes: Vec<&String> = session.notes.iter().chain(&listed.notes).collect();
+    let mut notes = sentences(&session.notes);
+    notes.extend(sentences(&listed.notes));
     if options.json {
         let tail = json!({"shown": shown, "total": total, "dead": listed.dead, "notes": notes}).to_string();
         buffer.extend_from_slice(b"],");
@@ -126,7 +127,8 @@ fn groups(
         }
         Ok(())
     })?;
-    let notes: Vec<&String> = session.notes.iter().chain(&listed.notes).collect();
+    let mut notes = sentences(&session.notes);
+    notes.extend(sentences(&listed.notes));
     let mut groups: Vec<Group> = groups.into_values().collect();
     groups.sort_by_key(|group| (std::cmp::Reverse(group.goids.len()), group.first.goid));
     if options.json {
@@ -320,7 +322,7 @@ pub(super) fn blocked_text(blocked: &Blocked, ids: &FxHashMap<u64, u64>) -> Stri
             format!("{} cases: {}", cases.len(), cases.join("; "))
         }
         Blocked::Semaphore(sync) => {
-            let state = sync.state.as_ref().map_or(String::new(), |state| format!(" ({state})"));
+            let state = sync.state.map_or(String::new(), |state| format!(" ({state})"));
             format!("{} {:#x}{state}, {} waiting on its semaphore", blocked.kind(), sync.address, sync.waiters)
         }
         Blocked::Cond { address } => format!("cond {address:#x}"),
@@ -366,7 +368,8 @@ pub(super) fn blocked_json(blocked: &Blocked, ids: &FxHashMap<u64, u64>) -> Valu
             json!({"address": null, "cases": cases})
         }
         Blocked::Semaphore(sync) => json!({
-            "address": hex(sync.address), "semaphore": hex(sync.sema), "waiters": sync.waiters, "state": sync.state,
+            "address": hex(sync.address), "semaphore": hex(sync.sema), "waiters": sync.waiters, "state": sync.state.map(|state| state.to_string()),
+            "held": sync.state.and_then(SyncState::is_held),
         }),
         Blocked::Cond { address } => json!({"address": hex(*address)}),
         Blocked::Poll { desc, fd } => json!({"address": hex(*desc), "fd": fd}),
@@ -416,6 +419,6 @@ fn head(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Value {
         "start": line_json(&goroutine.start),
         "gc_saw_waiting_at": goroutine.seen_waiting_since,
         "blocked_on": goroutine.blocked_on.as_ref().map(|blocked| blocked_json(blocked, ids)),
-        "torn": goroutine.torn,
+        "torn": sentences(&goroutine.torn),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::goroutines::{blocked_json, blocked_text, place, user_line};
 use super::graph::{self, Language};
-use super::write_error;
+use super::{sentences, write_error};
 use crate::error::Watch;
 use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{leaks as find, Cluster, Leaks};
@@ -111,8 +111,8 @@ fn cluster_of<'l>(leaks: &'l Leaks, goroutine: &Goroutine) -> Option<&'l Cluster
 }
 
 fn limits(leaks: &Leaks) -> Vec<String> {
-    let mut limits = leaks.goroutines.listed.notes.clone();
-    limits.extend(leaks.holders.limits.iter().cloned());
+    let mut limits = sentences(&leaks.goroutines.listed.notes);
+    limits.extend(sentences(&leaks.holders.limits));
     limits.push("the time a goroutine has waited is not known without a trace".into());
     if leaks.lookups_cut {
         limits.push("of very large clusters only the first goroutines' lookups were read".into());
@@ -293,13 +293,14 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Wri
     let head = json!({
         "schema": "gomap.evidence/1",
         "inputs": [{"id": "d1", "kind": "memory", "go": version}],
-        "alignment": {"mono_wall": null, "now_mono": null, "warnings": session.notes},
+        "alignment": {"mono_wall": null, "now_mono": null, "warnings": sentences(&session.notes)},
         "clusters": clusters, "limits": limits,
     });
     let head = head.to_string();
     let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(write_error);
     write(&head.as_bytes()[..head.len() - 1])?;
-    let mut before = ",\"goroutines\":[";
+    let mut before = "";
+    write(b",\"goroutines\":[")?;
     for (id, cluster) in numbered() {
         // Why is said of the cluster.
         let terms = cluster.score.terms.iter().map(|term| json!({"id": term.id, "points": term.points})).collect();
@@ -308,7 +309,7 @@ fn record(session: &Session, leaks: &Leaks, only: Option<u64>, out: &mut dyn Wri
             write(format!("{}{document}", std::mem::replace(&mut before, ",")).as_bytes())?;
         }
     }
-    write(if before == "," { b"]}\n" } else { b",\"goroutines\":[]}\n" })
+    write(b"]}\n")
 }
 
 fn terms_json(cluster: &Cluster) -> Value {
@@ -337,7 +338,7 @@ fn goroutine_json(
                            "waitsince": goroutine.seen_waiting_since}},
         "blocked_on": blocked, "lookup": leaks.lookups.get(&goroutine.goid).map(lookup_json),
         "score": {"total": cluster.score.total(), "terms": terms},
-        "conflicts": goroutine.torn, "confidence": "low",
+        "conflicts": sentences(&goroutine.torn), "confidence": "low",
     })
 }
 

@@ -1,7 +1,7 @@
 //! `gomap goroutine` and `gomap locals`: one goroutine, and the variables of its frames.
 
 use super::goroutines::{document as goroutine_document, place, text as goroutine_text};
-use super::{write_error, Show};
+use super::{sentences, write_error, Show};
 use crate::error::Watch;
 use crate::goroutine::locals::{Level, Local, Locals};
 use crate::goroutine::{self, Goroutine};
@@ -43,7 +43,7 @@ pub fn locals(session: &Session, at: InFrame, show: &Show, watch: &dyn Watch, ou
     };
     let mut said = Vec::new();
     if show.json {
-        let head = json!({"goid": found.goid, "state": found.state(), "torn": found.torn}).to_string();
+        let head = json!({"goid": found.goid, "state": found.state(), "torn": sentences(&found.torn)}).to_string();
         said.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
         said.extend_from_slice(b",\"frames\":[");
     }

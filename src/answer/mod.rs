@@ -157,6 +157,11 @@ pub fn cut_text(entries: u64) -> String {
     format!("{entries} {have} more behind pointers than follow-limit allows; --follow-limit 0 shows all")
 }
 
+/// Notes, damage or limits in their words.
+fn sentences<T: std::fmt::Display>(all: &[T]) -> Vec<String> {
+    all.iter().map(T::to_string).collect()
+}
+
 /// The head of every answer about one map.
 fn head(map: &GoMap<'_>, state: &[String]) -> Value {
     json!({

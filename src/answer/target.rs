@@ -2,6 +2,7 @@
 
 use super::leaks::lookup_json;
 use super::process::process;
+use super::sentences;
 use super::view::view;
 use crate::error::Watch;
 use crate::evidence::join::{Frame, Held, Looked, MapView, MemorySite, NearKey, Target, TargetGoroutine};
@@ -31,8 +32,8 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
         None => suspected_map(session, &found, watch)?,
     };
     let version = session.types.program().version.as_ref().map(|version| version.text.clone());
-    let mut limits = found.goroutines.listed.notes.clone();
-    limits.extend(found.holders.limits.iter().cloned());
+    let mut limits = sentences(&found.goroutines.listed.notes);
+    limits.extend(sentences(&found.holders.limits));
     Ok(Target {
         version,
         complete: found.goroutines.listed.notes.is_empty(),
@@ -47,7 +48,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
             .collect(),
         map,
         limits,
-        notes: session.notes.clone(),
+        notes: sentences(&session.notes),
         process: process(session),
     })
 }

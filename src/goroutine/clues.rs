@@ -6,7 +6,7 @@ use super::leaks::Leaks;
 use super::lookup::{Lookup, Verdict, CONFUSABLE};
 use super::sites::{KeyAsked, Link, Site, Sites};
 use super::stack::On;
-use super::{Blocked, Goroutine, SyncKind};
+use super::{Blocked, Goroutine, SyncKind, SyncState};
 use crate::error::Watch;
 use crate::map::keys::Keys;
 use crate::map::nearby::NearMisses;
@@ -264,11 +264,8 @@ enum Needle {
 /// Whether a goroutine waits for a lock that is held.
 fn is_locked(goroutine: &Goroutine) -> bool {
     let Some(Blocked::Semaphore(sync)) = &goroutine.blocked_on else { return false };
-    let locked = sync
-        .state
-        .as_deref()
-        .is_some_and(|state| !state.starts_with("not locked") && !state.starts_with("0 readers, no"));
-    locked && matches!(sync.kind, SyncKind::Mutex | SyncKind::RwMutexRead | SyncKind::RwMutexWrite)
+    sync.state.and_then(SyncState::is_held) == Some(true)
+        && matches!(sync.kind, SyncKind::Mutex | SyncKind::RwMutexRead | SyncKind::RwMutexWrite)
 }
 
 /// Whether a quoted key ends (or begins) with a separator, and the other goes on after (or before) it.

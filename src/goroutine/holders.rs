@@ -1,5 +1,6 @@
 //! Which map entry holds an object: a walk over all that package variables lead to.
 
+use super::Limit;
 use crate::binary::rtype::is_direct;
 use crate::error::Watch;
 use crate::heap::Heap;
@@ -49,8 +50,8 @@ pub struct Holders {
     pub maps: u64,
     /// Entries looked through.
     pub entries: u64,
-    /// What was left out, one sentence each.
-    pub limits: Vec<String>,
+    /// What was left out.
+    pub limits: Vec<Limit>,
 }
 
 /// Pointers, elements and entries followed in all.
@@ -109,11 +110,10 @@ fn search(session: &Session, wanted: &[u64], everything: bool, watch: &dyn Watch
         }
     }
     if search.cut {
-        search.found.limits.push(format!("the search for map entries stopped after {MAX_STEPS} steps"));
+        search.found.limits.push(Limit::Steps(MAX_STEPS));
     }
     if search.deep {
-        let said = format!("values more than {MAX_DEPTH} pointers away from a variable or map entry were left out");
-        search.found.limits.push(said);
+        search.found.limits.push(Limit::Depth(MAX_DEPTH));
     }
     Ok(search.found)
 }

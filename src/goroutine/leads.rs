@@ -3,7 +3,7 @@
 //! that is dead; what is not found is not there.
 
 use super::live::Live;
-use super::{Goroutine, Goroutines, Runtime};
+use super::{Goroutine, Goroutines, Runtime, Unsearched};
 use crate::error::Watch;
 use crate::heap::{Heap, Span};
 use crate::memory::{Memory, Place};
@@ -86,14 +86,13 @@ enum Area<'h> {
 pub struct Leads {
     /// By the objects' addresses; empty where memory cannot be searched as a whole.
     pub others: FxHashMap<u64, Others>,
-    /// Why it cannot, as a sentence for the reader.
-    pub unsearched: Option<String>,
+    /// Why it cannot.
+    pub unsearched: Option<Unsearched>,
 }
 
 impl Leads {
-    fn unsearched(why: impl std::fmt::Display) -> Leads {
-        let sentence = format!("who else could end a wait was not looked for: {why}");
-        Leads { others: FxHashMap::default(), unsearched: Some(sentence) }
+    fn unsearched(why: Unsearched) -> Leads {
+        Leads { others: FxHashMap::default(), unsearched: Some(why) }
     }
 }
 
@@ -107,20 +106,19 @@ pub fn leads(
     let unread = |g: &&Goroutine| !g.system && (g.stack.frames.is_empty() || g.stack.broken.is_some());
     // A stack that cannot be walked may lead anywhere.
     if let Some(goroutine) = goroutines.all.iter().find(unread) {
-        let why = goroutine.stack.broken.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-        return Ok(Leads::unsearched(format!("the stack of goroutine {} cannot be walked{why}", goroutine.goid)));
+        return Ok(Leads::unsearched(Unsearched::stack(goroutine)));
     }
     if let Some(note) = goroutines.listed.notes.first() {
-        return Ok(Leads::unsearched(note));
+        return Ok(Leads::unsearched(Unsearched::List(note.clone())));
     }
     let heap = match Heap::of(session, watch) {
         Ok(heap) => heap,
         Err(Error::Interrupted) => return Err(Error::Interrupted),
-        Err(error) => return Ok(Leads::unsearched(error)),
+        Err(error) => return Ok(Leads::unsearched(Unsearched::Heap(error))),
     };
     let runtime = match Runtime::of(session) {
         Ok(runtime) => runtime,
-        Err(error) => return Ok(Leads::unsearched(error)),
+        Err(error) => return Ok(Leads::unsearched(Unsearched::Heap(error))),
     };
     let base = |address: u64| heap.object(address).map(|object| object.base);
     let mut search = Search {
@@ -150,7 +148,7 @@ pub fn leads(
         return Ok(Leads::default());
     }
     if !search.look_back(goroutines, objects.keys().copied().collect(), watch)? {
-        return Ok(Leads::unsearched("more leads to what is waited on than can be kept, or the heap is too wide"));
+        return Ok(Leads::unsearched(Unsearched::TooMuch));
     }
     let found = objects.into_iter().flat_map(|(base, addresses)| {
         let others = search.behind(base);

@@ -6,7 +6,7 @@ use super::holders::{holders, paths, Holder, Holders};
 use super::leads::leads;
 use super::lookup::{Lookup, Lookups, Verdict};
 use super::sites::{Link, Site, Sites};
-use super::{list, Blocked, Channel, Goroutine, Goroutines};
+use super::{list, Blocked, Channel, Goroutine, Goroutines, Limit};
 use crate::error::Watch;
 use crate::layout::goroutine::LEAKED;
 use crate::score::{self, of_cluster, Clue, Facts, Missed, Reach, Score};
@@ -92,7 +92,7 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
     name_maps(session, &mut leaks, &mut clusters, watch)?;
     let storage = leaks.holders.of.values().flatten().map(|holder| holder.key_address);
     let found = leads(session, &leaks.goroutines, storage, watch)?;
-    leaks.holders.limits.extend(found.unsearched);
+    leaks.holders.limits.extend(found.unsearched.map(Limit::Others));
     let mut clues = Clues::new(session, &leaks, &found.others);
     for cluster in &mut clusters {
         let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();

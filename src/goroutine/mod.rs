@@ -9,6 +9,7 @@ mod live;
 pub mod locals;
 mod locate;
 pub mod lookup;
+mod notes;
 pub mod operand;
 pub mod runtime;
 mod semaphores;
@@ -17,9 +18,10 @@ mod stack;
 mod wait;
 
 pub use code::{Code, Line};
+pub use notes::{Limit, ListNote, Torn, Unsearched};
 pub use runtime::Runtime;
 pub use stack::{Frame, On, Stack};
-pub use wait::{Blocked, Case, Channel, Direction, Queue, Sync, SyncKind};
+pub use wait::{Blocked, Case, Channel, Direction, Queue, Sync, SyncKind, SyncState};
 
 use crate::error::Watch;
 use crate::layout::goroutine as layout;
@@ -66,8 +68,8 @@ pub struct Goroutine {
     pub system: bool,
     /// Whether it is in a call of C; its frames are those below that call.
     pub in_c: bool,
-    /// What about it could not be read, one sentence each.
-    pub torn: Vec<String>,
+    /// What about it could not be read.
+    pub torn: Vec<Torn>,
 }
 
 impl Goroutine {
@@ -99,7 +101,7 @@ pub struct Listed {
     /// Dead ones, whose memory waits to be used again.
     pub dead: u64,
     /// What could not be read of the list itself.
-    pub notes: Vec<String>,
+    pub notes: Vec<ListNote>,
 }
 
 /// All goroutines of a target.
@@ -159,14 +161,14 @@ pub fn each(
             Err(error) => {
                 lost += 1;
                 if lost <= TOLD {
-                    listed.notes.push(format!("the goroutine at {g:#x} (entry {entry}) is lost: {error}"));
+                    listed.notes.push(ListNote::Lost { g, entry, error });
                 }
             }
         }
         Ok(())
     })?;
     if lost > TOLD {
-        listed.notes.push(format!("{} more goroutines are lost", lost - TOLD));
+        listed.notes.push(ListNote::MoreLost(lost - TOLD));
     }
     listed.notes.extend(notes);
     Ok(listed)
@@ -200,9 +202,8 @@ fn dead(runtime: &Runtime<'_>) -> Result<FxHashSet<u64>> {
     Ok(dead)
 }
 
-/// Visits the number and the address of each entry of `runtime.allgs`; what is wrong with the list itself is returned,
-/// one sentence each.
-fn each_g(runtime: &Runtime<'_>, visit: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Vec<String>> {
+/// Visits the number and the address of each entry of `runtime.allgs`; what is wrong with the list itself is returned.
+fn each_g(runtime: &Runtime<'_>, visit: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Vec<ListNote>> {
     let memory = runtime.memory;
     let (array, said) = runtime.allgs;
     let mut notes = Vec::new();
@@ -210,7 +211,7 @@ fn each_g(runtime: &Runtime<'_>, visit: &mut dyn FnMut(u64, u64) -> Result<()>) 
     let room = memory.size().map_or(u64::MAX, |size| size / runtime.g.size.max(1) as u64);
     let count = said.min(room);
     if count < said {
-        notes.push(format!("the runtime's list of goroutines claims an impossible length, {said}"));
+        notes.push(ListNote::ImpossibleLength(said));
     }
     let (mut seen, mut twice, mut empty) = (FxHashSet::default(), 0u64, 0u64);
     let mut index = 0;
@@ -224,7 +225,7 @@ fn each_g(runtime: &Runtime<'_>, visit: &mut dyn FnMut(u64, u64) -> Result<()>) 
                 let place = |i: u64| at.wrapping_add(8 * i);
                 let there: Vec<u8> = (0..block).map_while(|i| memory.array::<8>(place(i)).ok()).flatten().collect();
                 let lost = index + there.len() as u64 / 8;
-                notes.push(format!("goroutines {lost} to {count} of the runtime's list are lost: {error}"));
+                notes.push(ListNote::Unreadable { first: lost, end: count, error });
                 Cow::Owned(there)
             }
         };
@@ -241,13 +242,8 @@ fn each_g(runtime: &Runtime<'_>, visit: &mut dyn FnMut(u64, u64) -> Result<()>) 
         }
         index += block;
     }
-    let mut said = |count: u64, what: &str| {
-        if count > 0 {
-            notes.push(format!("{count} entries of the runtime's list of goroutines {what}"));
-        }
-    };
-    said(twice, "name a goroutine that an earlier one names");
-    said(empty, "are empty");
+    notes.extend((twice > 0).then_some(ListNote::Repeated(twice)));
+    notes.extend((empty > 0).then_some(ListNote::Empty(empty)));
     Ok(notes)
 }
 
@@ -328,17 +324,17 @@ impl<'r> Reader<'r> {
             goroutine.created_at = self.line(word(&g, at.gopc), true);
         }
         if layout::status_name(status).is_none() {
-            goroutine.torn.push(format!("status {status} is not known"));
+            goroutine.torn.push(Torn::Status(status));
         }
         if status == layout::COPYSTACK {
-            goroutine.torn.push("its stack was being moved; it may be half in the old place".into());
+            goroutine.torn.push(Torn::StackMoves);
         }
         if matches!(status, layout::WAITING | layout::LEAKED) {
             goroutine.seen_waiting_since = Some(word(&g, at.waitsince) as i64).filter(|&since| since != 0);
         }
         match self.labels(word(&g, at.labels)) {
             Ok(labels) => goroutine.labels = labels,
-            Err(error) => goroutine.torn.push(format!("its labels cannot be read: {error}")),
+            Err(error) => goroutine.torn.push(Torn::Labels(error)),
         }
         let m = word(&g, at.m);
         if m != 0 {
@@ -349,7 +345,7 @@ impl<'r> Reader<'r> {
         let innermost = goroutine.stack.frames.first().map_or("", |frame| frame.info.func());
         goroutine.in_c = status == layout::SYSCALL && innermost == "runtime.cgocall";
         if let Some(why) = &goroutine.stack.broken {
-            goroutine.torn.push(format!("its stack ends early: {why}"));
+            goroutine.torn.push(Torn::StackEnds(why.clone()));
         }
         if goroutine.reason.is_some() {
             let timer = at.timer.map_or(0, |at| word(&g, at));

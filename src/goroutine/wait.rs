@@ -5,6 +5,7 @@ use super::semaphores::Semaphores;
 use super::Goroutine;
 use crate::layout::goroutine::sema;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// The object that a goroutine waits on.
@@ -81,7 +82,40 @@ pub struct Sync {
     /// Goroutines that wait on this word.
     pub waiters: u64,
     /// What the object's state says.
-    pub state: Option<String>,
+    pub state: Option<SyncState>,
+}
+
+/// What the state of an object of package sync says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncState {
+    Mutex { locked: bool, waiting: u32 },
+    RwMutex { readers: i32, writer: bool },
+    WaitGroup { counter: i32 },
+}
+
+impl SyncState {
+    /// Whether somebody holds it; `None` for what nobody can hold.
+    pub fn is_held(self) -> Option<bool> {
+        match self {
+            SyncState::Mutex { locked, .. } => Some(locked),
+            SyncState::RwMutex { readers, writer } => Some(readers != 0 || writer),
+            SyncState::WaitGroup { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for SyncState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            SyncState::Mutex { locked, waiting } => {
+                write!(f, "{}, {waiting} waiting", if locked { "locked" } else { "not locked" })
+            }
+            SyncState::RwMutex { readers, writer } => {
+                write!(f, "{readers} readers, {}", if writer { "a writer" } else { "no writer" })
+            }
+            SyncState::WaitGroup { counter } => write!(f, "counter {counter}"),
+        }
+    }
 }
 
 /// The kind of an object of package sync.
@@ -278,28 +312,25 @@ impl<'r> Waits<'r> {
         }))
     }
 
-    /// The state word in words (src/sync/mutex.go, waitgroup.go, go1.20 to 1.27).
-    fn state(&self, kind: SyncKind, object: u64) -> Option<String> {
+    /// The state word (src/sync/mutex.go, waitgroup.go, go1.20 to 1.27).
+    fn state(&self, kind: SyncKind, object: u64) -> Option<SyncState> {
         let memory = self.runtime.memory;
         match kind {
             SyncKind::Mutex => {
                 let state = memory.u32(object).ok()?;
-                let locked = if state & 1 != 0 { "locked" } else { "not locked" };
-                Some(format!("{locked}, {} waiting", state >> 3))
+                Some(SyncState::Mutex { locked: state & 1 != 0, waiting: state >> 3 })
             }
             SyncKind::WaitGroup => {
                 let state = memory.u64(object).ok()?;
-                Some(format!("counter {}", (state >> 32) as i32))
+                Some(SyncState::WaitGroup { counter: (state >> 32) as i32 })
             }
             SyncKind::RwMutexRead | SyncKind::RwMutexWrite => {
                 // A waiting writer takes this from the count of readers.
                 const MAX_READERS: i32 = 1 << 30;
                 let count = memory.u32(object.checked_add(sema::RW_READERS)?).ok()? as i32;
-                let (readers, writer) = match count < 0 {
-                    true => (count.wrapping_add(MAX_READERS), "a writer"),
-                    false => (count, "no writer"),
-                };
-                Some(format!("{readers} readers, {writer}"))
+                let writer = count < 0;
+                let readers = if writer { count.wrapping_add(MAX_READERS) } else { count };
+                Some(SyncState::RwMutex { readers, writer })
             }
             SyncKind::Semaphore => None,
         }
