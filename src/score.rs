@@ -105,7 +105,7 @@ pub struct Facts<'a> {
     pub held: Option<Entry<'a>>,
     pub in_no_map: bool,
     /// An entry whose key many lookups miss.
-    pub odd_key: Option<Entry<'a>>,
+    pub odd_key: Option<(Entry<'a>, Odd)>,
     /// A map operation in the code before the wait.
     pub site: Option<(&'a str, Reach)>,
     /// A lookup before the wait whose key is like a stored one.
@@ -215,8 +215,8 @@ pub fn of_cluster(facts: &Facts<'_>) -> Score {
     } else if facts.in_no_map {
         score.add("object_in_no_map", 5, "what it waits on is in no map that was found");
     }
-    if let Some((map, key, (points, why))) = facts.odd_key.and_then(|(map, key)| Some((map, key, odd(key)?))) {
-        score.add("odd_key", points, format!("{map} holds the key {key}, {why}"));
+    if let Some(((map, key), odd)) = facts.odd_key {
+        score.add("odd_key", odd.points(), format!("{map} holds the key {key}, {odd}"));
     }
     match (&facts.missed, &facts.near) {
         (Some(Missed { map, key, stored, relation, detail, inferred }), _) => {
@@ -285,18 +285,30 @@ fn step(value: u64, steps: [u64; 3]) -> Option<i32> {
     (reached > 0).then_some(reached as i32 * 5)
 }
 
-/// The text of a key that is shown in quotes.
-pub fn unquoted(key: &str) -> Option<&str> {
-    key.strip_prefix('"')?.strip_suffix('"')
+/// Why lookups miss a stored key easily.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Odd {
+    /// There is a NaN in it.
+    Nan,
+    /// It is a text with white space around it.
+    Spaced,
 }
 
-/// Why lookups miss this stored key easily, and what that counts: NaN, or a quoted key with white space around it.
-pub fn odd(key: &str) -> Option<(i32, &'static str)> {
-    let text = unquoted(key);
-    match text {
-        _ if key == "NaN" => Some((25, "a key that no lookup finds and no delete removes")),
-        Some(text) if text.trim() != text => Some((12, "a key with white space around it, which a trimmed key misses")),
-        _ => None,
+impl Odd {
+    fn points(self) -> i32 {
+        match self {
+            Odd::Nan => 25,
+            Odd::Spaced => 12,
+        }
+    }
+}
+
+impl std::fmt::Display for Odd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Odd::Nan => "a key that no lookup finds and no delete removes",
+            Odd::Spaced => "a key with white space around it, which a trimmed key misses",
+        })
     }
 }
 

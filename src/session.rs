@@ -42,7 +42,7 @@ pub enum Origin {
 }
 
 /// A map that an expression or an address named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MapRef {
     /// Address of its header; 0 for a nil map.
     pub address: u64,

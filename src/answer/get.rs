@@ -174,10 +174,10 @@ pub fn get(
     }
     let values = Values::of(&map, show, watch)?;
     let mut text = Vec::new();
-    values.write(&values.key, &Ok(&bytes), &mut text)?;
+    values.write_key(&Ok(&bytes), &mut text)?;
     let mut elem = Vec::new();
     if let Some(present) = &present {
-        values.write(&values.elem, &Ok(&present.elem), &mut elem)?;
+        values.write_elem(&Ok(&present.elem), &mut elem)?;
     }
     let line = if show.json {
         let mut line = format!("{{\"map\":{},\"key\":{}", head(&map, &state), String::from_utf8_lossy(&text));
@@ -232,7 +232,7 @@ pub fn look_up(session: &Session, target: MapRef, key: &KeyInput, show: &Show, w
     let mut text = Vec::new();
     if let Some(present) = read_found(session, &map, &lookup)? {
         let values = Values::of(&map, show, watch)?;
-        values.write(&values.elem, &Ok(&present.elem), &mut text)?;
+        values.write_elem(&Ok(&present.elem), &mut text)?;
     }
     Ok(FoundElem {
         elem_type: map.elem.name.to_string(),

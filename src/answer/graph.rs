@@ -37,11 +37,11 @@ enum Kind {
     Entry,
 }
 
-/// A directed graph; nodes of one text are one node.
+/// A directed graph; nodes of one text are one node, but for entries, which are told apart by where they are.
 #[derive(Default)]
 struct Graph {
     nodes: Vec<(Kind, String)>,
-    known: FxHashMap<String, usize>,
+    known: FxHashMap<(String, u64), usize>,
     edges: Vec<(usize, usize, &'static str)>,
 }
 
@@ -50,7 +50,11 @@ const MOST_ENTRIES: usize = 12;
 
 impl Graph {
     fn node(&mut self, kind: Kind, text: String) -> usize {
-        *self.known.entry(text.clone()).or_insert_with(|| {
+        self.node_at(kind, text, 0)
+    }
+
+    fn node_at(&mut self, kind: Kind, text: String, address: u64) -> usize {
+        *self.known.entry((text.clone(), address)).or_insert_with(|| {
             self.nodes.push((kind, text));
             self.nodes.len() - 1
         })
@@ -70,7 +74,8 @@ impl Graph {
             self.edge(waiter, object, "waits on");
             let holders: &[Holder] = leaks.holders.of.get(&address).map_or(&[], Vec::as_slice);
             for holder in holders {
-                let entry = self.node(Kind::Entry, format!("{}[{}]\n{}", holder.map, holder.key, holder.map_type));
+                let text = format!("{}[{}]\n{}", holder.map, holder.key, holder.type_name);
+                let entry = self.node_at(Kind::Entry, text, holder.key_address);
                 self.edge(object, entry, "is stored in");
             }
         }

@@ -8,7 +8,7 @@ use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{leaks as find, Cluster, Leaks};
 use crate::goroutine::lookup::{Lookup, Verdict};
 use crate::goroutine::sites::{Link, Site};
-use crate::goroutine::{Blocked, Goroutine};
+use crate::goroutine::{Blocked, Goroutine, Shown};
 use crate::score::{self, Class};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -210,15 +210,16 @@ fn lookup_text(lookup: &Lookup) -> String {
 
 /// The lookup as the record has it.
 pub(super) fn lookup_json(lookup: &Lookup) -> Value {
+    let id = |key: &Shown| key.identity.as_ref().map(|key| key.digest().to_string());
     let key = lookup.key.as_ref().map(|key| {
         let length = if lookup.inferred { "inferred" } else { "known" };
-        json!({"value": key.json, "text": key.text, "source": lookup.source, "length": length})
+        json!({"value": key.json, "text": key.text, "id": id(key), "source": lookup.source, "length": length})
     });
     let near: Vec<Value> = lookup
         .near
         .iter()
         .map(
-            |near| json!({"key": near.key.json, "text": near.key.text, "relation": near.relation, "diff": near.detail}),
+            |near| json!({"key": near.key.json, "text": near.key.text, "id": id(&near.key), "relation": near.relation, "diff": near.detail}),
         )
         .collect();
     let found = lookup.verdict.map(|verdict| verdict != Verdict::Absent);
@@ -231,8 +232,8 @@ pub(super) fn lookup_json(lookup: &Lookup) -> Value {
 
 fn holder_text(holder: &Holder) -> String {
     let mut text = format!("what it waits on is stored in {}[{}]", holder.map, holder.key);
-    if let Some((_, why)) = score::odd(&holder.key) {
-        let _ = write!(text, ", {why}");
+    if let Some(odd) = holder.odd {
+        let _ = write!(text, ", {odd}");
     }
     text
 }
@@ -254,7 +255,7 @@ fn story(leaks: &Leaks, goroutine: &Goroutine) -> String {
         }
     }
     for holder in leaks.held_by(goroutine) {
-        let _ = writeln!(text, "{} ({}).", capital(&holder_text(holder)), holder.map_type);
+        let _ = writeln!(text, "{} ({}).", capital(&holder_text(holder)), holder.type_name);
     }
     if let Some(cluster) = cluster_of(leaks, goroutine) {
         cluster.sites.iter().for_each(|site| text += &capital(site_text(site).trim_start()));
@@ -328,7 +329,11 @@ fn goroutine_json(
         let held: Vec<Value> = leaks
             .held_by(goroutine)
             .iter()
-            .map(|h| json!({"map": h.map, "key": h.key, "map_type": &*h.map_type, "map_address": format!("{:#x}", h.address)}))
+            .map(|h| {
+                let (map, key) = (format!("{:#x}", h.address), format!("{:#x}", h.key_address));
+                let id = h.identity.as_ref().map(|key| key.digest().to_string());
+                json!({"map": h.map, "key": h.key, "id": id, "map_type": &*h.type_name, "map_address": map, "key_address": key})
+            })
             .collect();
         blocked["held_by"] = held.into();
     }

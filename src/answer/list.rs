@@ -231,7 +231,7 @@ impl Listing<'_, '_> {
             "bytes": map.bytes,
             "found": map.found.name(),
         });
-        let or = self.found.or(map);
+        let or = self.found.or_names(map);
         if !or.is_empty() {
             document["or"] = or.iter().map(|name| name.to_string()).collect();
         }
@@ -298,7 +298,7 @@ impl Listing<'_, '_> {
     /// What else the map could be, in words.
     fn doubt(&self, map: &Reached) -> String {
         let found = if map.found == Found::Candidate { " (candidate)" } else { "" };
-        match self.found.or(map) {
+        match &self.found.or_names(map)[..] {
             [] => found.into(),
             [only] => format!(" or {only}{found}"),
             [first, rest @ ..] => format!(" or {first} or {} more types{found}", rest.len()),

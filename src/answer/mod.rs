@@ -73,17 +73,27 @@ struct Values<'a> {
     show: Show,
 }
 
+/// What a value is to its map.
+#[derive(Clone, Copy)]
+enum Role {
+    Key,
+    Elem,
+}
+
 /// Appends a value in the form asked for.
 fn write_value(
     plan: &Plan,
     context: &Context<'_>,
-    show: &Show,
+    (show, role): (&Show, Role),
     bytes: &Result<&[u8], MemoryError>,
     out: &mut Vec<u8>,
 ) -> Result<()> {
     match (bytes, show.json) {
         (Ok(bytes), true) => plan.write(context, bytes, &mut Json::new(out)),
-        (Ok(bytes), false) => plan.write(context, bytes, &mut GoSyntax::new(out, show.colour)),
+        (Ok(bytes), false) => match role {
+            Role::Key => plan.write(context, bytes, &mut GoSyntax::of_key(out, show.colour)),
+            Role::Elem => plan.write(context, bytes, &mut GoSyntax::new(out, show.colour)),
+        },
         (Err(error), true) => {
             out.extend_from_slice(json!({ "$unreadable": error.to_string() }).to_string().as_bytes());
             Ok(())
@@ -95,10 +105,10 @@ fn write_value(
     }
 }
 
-/// A value in the form asked for.
-fn value_text(plan: &Plan, context: &Context<'_>, show: &Show, bytes: &[u8]) -> Result<String> {
+/// A key in the form asked for.
+fn key_text(plan: &Plan, context: &Context<'_>, show: &Show, bytes: &[u8]) -> Result<String> {
     let mut text = Vec::new();
-    write_value(plan, context, show, &Ok(bytes), &mut text)?;
+    write_value(plan, context, (show, Role::Key), &Ok(bytes), &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -109,14 +119,19 @@ impl<'a> Values<'a> {
         Ok(Values { context, key, elem, show: show.clone() })
     }
 
-    /// Appends a key or elem in the form asked for.
-    fn write(&self, plan: &Plan, bytes: &Result<&[u8], MemoryError>, out: &mut Vec<u8>) -> Result<()> {
-        write_value(plan, &self.context, &self.show, bytes, out)
+    /// Appends a key in the form asked for.
+    fn write_key(&self, bytes: &Result<&[u8], MemoryError>, out: &mut Vec<u8>) -> Result<()> {
+        write_value(&self.key, &self.context, (&self.show, Role::Key), bytes, out)
+    }
+
+    /// Appends an elem in the form asked for.
+    fn write_elem(&self, bytes: &Result<&[u8], MemoryError>, out: &mut Vec<u8>) -> Result<()> {
+        write_value(&self.elem, &self.context, (&self.show, Role::Elem), bytes, out)
     }
 
     /// A key in the form asked for.
     fn key_text(&self, key: &[u8]) -> Result<String> {
-        value_text(&self.key, &self.context, &self.show, key)
+        key_text(&self.key, &self.context, &self.show, key)
     }
 
     /// Appends `{"key":…,"elem":…}` or `key: elem`.
@@ -124,14 +139,14 @@ impl<'a> Values<'a> {
         let cut = self.context.cut();
         if self.show.json {
             out.extend_from_slice(b"{\"key\":");
-            self.write(&self.key, &entry.key, out)?;
+            self.write_key(&entry.key, out)?;
             out.extend_from_slice(b",\"elem\":");
-            self.write(&self.elem, &entry.elem, out)?;
+            self.write_elem(&entry.elem, out)?;
             out.push(b'}');
         } else {
-            self.write(&self.key, &entry.key, out)?;
+            self.write_key(&entry.key, out)?;
             out.extend_from_slice(b": ");
-            self.write(&self.elem, &entry.elem, out)?;
+            self.write_elem(&entry.elem, out)?;
         }
         Ok(Tally { shown: 1, cut: (self.context.cut() > cut) as u64 })
     }

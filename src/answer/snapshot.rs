@@ -58,8 +58,8 @@ fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&str, &str, 
     map.each(watch, &mut |entry| {
         key.clear();
         elem.clear();
-        values.write(&values.key, &entry.key, &mut key)?;
-        values.write(&values.elem, &entry.elem, &mut elem)?;
+        values.write_key(&entry.key, &mut key)?;
+        values.write_elem(&entry.elem, &mut elem)?;
         let place = place_json(entry.place, entry.slot).to_string();
         count += 1;
         f(&String::from_utf8_lossy(&key), &String::from_utf8_lossy(&elem), &place)?;

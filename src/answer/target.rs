@@ -10,8 +10,10 @@ use crate::goroutine::leaks::{leaks, Cluster, Leaks};
 use crate::goroutine::lookup::{self, Lookup, Verdict};
 use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Goroutine, Line};
+use crate::map::identity::Key;
 use crate::score::{Class, Clue};
 use crate::session::{MapRef, Session};
+use crate::types::{Shape, TypeSource};
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -64,8 +66,12 @@ struct OfCluster {
 fn goroutine(found: &Leaks, goroutine: &Goroutine, of: OfCluster) -> TargetGoroutine {
     let held = found.held_by(goroutine).into_iter().map(|holder| Held {
         map: holder.map.clone(),
-        map_type: holder.map_type.to_string(),
+        map_type: holder.type_name.to_string(),
         key: holder.key.clone(),
+        map_address: holder.address,
+        key_address: holder.key_address,
+        id: holder.identity.as_ref().map(Key::digest),
+        odd: holder.odd,
     });
     TargetGoroutine {
         goid: goroutine.goid,
@@ -128,19 +134,20 @@ fn site(site: &Site) -> MemorySite {
 
 /// The map that holds what most suspected goroutines wait on, drawn; a sync.Map cannot be drawn.
 fn suspected_map(session: &Session, found: &Leaks, watch: &dyn Watch) -> Result<Option<MapView>> {
-    let mut counts: FxHashMap<(&str, &str, u64), u64> = FxHashMap::default();
+    let mut counts: FxHashMap<MapRef, (&str, u64)> = FxHashMap::default();
     let suspected = |cluster: &&Cluster| cluster.score.class() != Class::Waiting || cluster.idle.is_none();
+    let is_map = |ty| session.types.load(ty).is_ok_and(|ty| matches!(ty.shape, Shape::Map(_)));
     for cluster in found.clusters.iter().filter(suspected) {
         for goroutine in cluster.members.iter().filter_map(|&at| found.goroutines.all.get(at)) {
-            for holder in found.held_by(goroutine).into_iter().filter(|holder| holder.map_type.starts_with("map[")) {
-                *counts.entry((&holder.map, &holder.map_type, holder.address)).or_default() += 1;
+            for holder in found.held_by(goroutine) {
+                let Some(map) = holder.map_ref().filter(|map| is_map(map.ty)) else { continue };
+                counts.entry(map).or_insert((&holder.map, 0)).1 += 1;
             }
         }
     }
-    let most = counts.into_iter().max_by_key(|&((map, _, _), count)| (count, std::cmp::Reverse(map)));
-    let Some(((name, type_name, address), _)) = most else { return Ok(None) };
-    let Ok(ty) = session.type_named(type_name) else { return Ok(None) };
-    match view(session, MapRef { address, ty }, name, None, watch) {
+    let most = counts.into_iter().max_by_key(|&(map, (name, count))| (count, std::cmp::Reverse((name, map.address))));
+    let Some((map, (name, _))) = most else { return Ok(None) };
+    match view(session, map, name, None, watch) {
         Ok(view) => Ok(Some(view)),
         Err(Error::Interrupted) => Err(Error::Interrupted),
         // A map that cannot be drawn takes nothing from the rest.

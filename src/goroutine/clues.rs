@@ -4,14 +4,16 @@ use super::holders::Holder;
 use super::leads::Others;
 use super::leaks::Leaks;
 use super::lookup::{Lookup, Verdict, CONFUSABLE};
+use super::shown::shown;
 use super::sites::{KeyAsked, Link, Site, Sites};
 use super::stack::On;
 use super::{Blocked, Goroutine, SyncKind, SyncState};
 use crate::error::Watch;
+use crate::map::identity::Key;
 use crate::map::keys::Keys;
 use crate::map::nearby::NearMisses;
-use crate::score::{unquoted, Clue};
-use crate::session::{MapRef, Session};
+use crate::score::Clue;
+use crate::session::Session;
 use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -98,7 +100,10 @@ impl<'l> Clues<'l> {
     fn missed_by(&self, holder: &Holder) -> Option<Clue> {
         let mut all = self.missed.get(&holder.address)?.iter();
         all.find_map(|(goid, lookup)| {
-            let near = lookup.near.iter().find(|near| near.confusable && near.key.text == holder.key)?;
+            let stored = holder.identity.as_ref()?;
+            let is_it = |key: &Key| key.is_in_one_map(stored);
+            let near =
+                lookup.near.iter().find(|near| near.confusable && near.key.identity.as_ref().is_some_and(is_it))?;
             Some(Clue::MissedBy {
                 goid: *goid,
                 asked: lookup.key.as_ref()?.text.clone(),
@@ -115,7 +120,7 @@ impl<'l> Clues<'l> {
         let keys = Keys::new(&*session.memory, &session.types);
         let mut seen = FxHashSet::default();
         for (_, holder) in held.iter().filter(|(_, holder)| seen.insert(holder.key_address)).take(MAX_ENTRIES) {
-            let Some(map) = self.map_of(holder).and_then(|map| session.open(map).ok()) else { continue };
+            let Some(map) = holder.map_ref().and_then(|map| session.open(map).ok()) else { continue };
             self.compared += map.count();
             if self.compared > MAX_COMPARED {
                 break;
@@ -130,10 +135,11 @@ impl<'l> Clues<'l> {
                 Ok(true)
             })?;
             for one in near.finish().near {
-                let Some(other) = super::lookup::shown(session, holder.key_type, &one.key) else { continue };
+                let Some(other) = shown(session, holder.key_type, &one.key) else { continue };
+                let fills = || fills_empty_part(&keys.text(&ty, &bytes)?, &keys.text(&ty, &one.key)?).then_some(());
                 let relation = match one.distance < CONFUSABLE {
                     true => one.relation.name(),
-                    false if fills_empty_part(&holder.key, &other.text) => "fills a part that is empty",
+                    false if fills().is_some() => "fills a part that is empty",
                     false => continue,
                 };
                 let (map, key) = (holder.map.clone(), holder.key.clone());
@@ -141,11 +147,6 @@ impl<'l> Clues<'l> {
             }
         }
         Ok(None)
-    }
-
-    fn map_of(&self, holder: &Holder) -> Option<MapRef> {
-        let ty = self.session.type_named(&holder.map_type).ok()?;
-        (holder.address != 0).then_some(MapRef { address: holder.address, ty })
     }
 
     /// Code that looks the map up with keys of another type than the one stored, and none that does with that.
@@ -268,13 +269,11 @@ fn is_locked(goroutine: &Goroutine) -> bool {
         && matches!(sync.kind, SyncKind::Mutex | SyncKind::RwMutexRead | SyncKind::RwMutexWrite)
 }
 
-/// Whether a quoted key ends (or begins) with a separator, and the other goes on after (or before) it.
-fn fills_empty_part(key: &str, other: &str) -> bool {
-    let (Some(key), Some(other)) = (unquoted(key), unquoted(other)) else { return false };
-    let is_separator = |c: Option<char>| c.is_some_and(|c| "_-:/.|,#@".contains(c));
+/// Whether a key ends (or begins) with a separator, and the other goes on after (or before) it.
+fn fills_empty_part(key: &[u8], other: &[u8]) -> bool {
+    let is_separator = |byte: Option<&u8>| byte.is_some_and(|byte| b"_-:/.|,#@".contains(byte));
     other.len() > key.len()
-        && (is_separator(key.chars().last()) && other.starts_with(key)
-            || is_separator(key.chars().next()) && other.ends_with(key))
+        && (is_separator(key.last()) && other.starts_with(key) || is_separator(key.first()) && other.ends_with(key))
 }
 
 #[cfg(test)]
@@ -283,10 +282,10 @@ mod tests {
 
     #[test]
     fn a_part_that_is_empty_in_one_key_and_filled_in_another() {
-        assert!(fills_empty_part("\"42_\"", "\"42_default\""));
-        assert!(fills_empty_part("\":80\"", "\"host:80\""));
-        assert!(!fills_empty_part("\"user:1\"", "\"user:10\""));
-        assert!(!fills_empty_part("\"42_\"", "\"42_\""));
-        assert!(!fills_empty_part("42", "421"));
+        assert!(fills_empty_part(b"42_", b"42_default"));
+        assert!(fills_empty_part(b":80", b"host:80"));
+        assert!(!fills_empty_part(b"user:1", b"user:10"));
+        assert!(!fills_empty_part(b"42_", b"42_"));
+        assert!(!fills_empty_part(b"42", b"421"));
     }
 }

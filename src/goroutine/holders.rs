@@ -1,33 +1,41 @@
 //! Which map entry holds an object: a walk over all that package variables lead to.
 
+use super::shown::{key_text, options};
 use super::Limit;
 use crate::binary::rtype::is_direct;
 use crate::error::Watch;
 use crate::heap::Heap;
 use crate::layout::goroutine::record;
 use crate::layout::sync_map as trie;
+use crate::map::identity::Key;
+use crate::map::keys::Keys;
 use crate::map::{sync, GoMap};
 use crate::memory::Memory;
 use crate::reach::reach;
-use crate::score::Entry;
+use crate::score::{Entry, Odd};
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, Location, Shape, TypeId, TypeSource};
-use crate::value::{Context, GoSyntax, Options};
+use crate::value::Context;
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// A map entry whose key, elem, or what its elem points to, is or contains an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Holder {
     /// How the map is reached, e.g. `main.reg.m`.
     pub map: String,
-    /// Its type.
-    pub map_type: Arc<str>,
-    /// Address of its header.
+    /// Its type, and how that is called.
+    pub map_type: TypeId,
+    pub type_name: Arc<str>,
+    /// Address of its header; 0 for an entry of a sync.Map that is not known.
     pub address: u64,
     /// The key, in Go syntax.
     pub key: String,
+    /// What it is; `None` where that cannot be read.
+    pub identity: Option<Key>,
+    /// Why lookups miss it easily.
+    pub odd: Option<Odd>,
     /// Its type, and where it is stored.
     pub key_type: TypeId,
     pub key_address: u64,
@@ -37,6 +45,11 @@ impl Holder {
     /// The map and the key.
     pub fn entry(&self) -> Entry<'_> {
         (&self.map, &self.key)
+    }
+
+    /// The map's header and type, where they are known.
+    pub fn map_ref(&self) -> Option<MapRef> {
+        (self.address != 0).then_some(MapRef { address: self.address, ty: self.map_type })
     }
 }
 
@@ -80,7 +93,7 @@ fn search(session: &Session, wanted: &[u64], everything: bool, watch: &dyn Watch
     let mut sorted: Vec<u64> = wanted.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
-    let context = Context::new(&*session.memory, &session.types, Options::default(), watch);
+    let context = Context::new(&*session.memory, &session.types, options(), watch);
     let mut search = Search {
         session,
         memory: &*session.memory,
@@ -123,11 +136,17 @@ fn is_sync(name: &str) -> bool {
     name.starts_with("sync.") || name.starts_with("internal/sync.")
 }
 
+/// Whether a text has white space around it.
+fn is_spaced(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.trim() != text)
+}
+
 /// The innermost map entry on the way to a value.
 #[derive(Clone, Copy)]
 struct Below<'e> {
     map: &'e str,
-    map_type: &'e Arc<str>,
+    map_type: TypeId,
+    type_name: &'e Arc<str>,
     address: u64,
     key: TypeId,
     key_address: u64,
@@ -324,13 +343,13 @@ impl Search<'_> {
     fn map(&mut self, path: &str, ty: TypeId, header: u64, depth: usize) -> Result<()> {
         let Ok(map) = GoMap::open(self.memory, &self.session.types, ty, header) else { return Ok(()) };
         self.found.maps += 1;
-        let (key, elem, map_type) = (map.key.id, map.elem.id, map.ty.name.clone());
+        let (key, elem, map_type, type_name) = (map.key.id, map.elem.id, map.ty.id, map.ty.name.clone());
         let watch = self.watch;
         let mut entries = 0;
         let walked = map.each(watch, &mut |slot| {
             entries += 1;
             let key_address = slot.key_address;
-            let entry = Below { map: path, map_type: &map_type, address: header, key, key_address };
+            let entry = Below { map: path, map_type, type_name: &type_name, address: header, key, key_address };
             self.value(path, key, key_address, Some(entry), 0)?;
             self.value(path, elem, slot.elem_address, Some(entry), 0)?;
             Ok(self.steps <= MAX_STEPS && depth <= MAX_DEPTH)
@@ -362,7 +381,7 @@ impl Search<'_> {
         let any = TypeId::Basic(Kind::Interface);
         self.found.maps += 1;
         self.found.paths.insert(address, path.to_string());
-        let map_type: Arc<str> = "sync.Map".into();
+        let type_name: Arc<str> = "sync.Map".into();
         let mut left = vec![self.memory.u64(address.wrapping_add(m).wrapping_add(root)).unwrap_or(0)];
         while let Some(node) = left.pop() {
             if node == 0 || self.steps > MAX_STEPS || !self.seen.insert((node, trie_type)) {
@@ -378,7 +397,7 @@ impl Search<'_> {
             }
             self.found.entries += 1;
             let key_address = node.wrapping_add(trie::ENTRY_KEY);
-            let entry = Below { map: path, map_type: &map_type, address, key: any, key_address };
+            let entry = Below { map: path, map_type: ty, type_name: &type_name, address, key: any, key_address };
             self.value(path, any, node.wrapping_add(trie::ENTRY_VALUE), Some(entry), 0)?;
             left.push(self.memory.u64(node.wrapping_add(trie::ENTRY_OVERFLOW)).unwrap_or(0));
         }
@@ -391,11 +410,10 @@ impl Search<'_> {
         for found in &reached.maps {
             let MapRef { address, ty } = reached.map(found);
             let or = reached.or(found);
-            let others = or.iter().filter_map(|name| self.session.types.by_name(name).ok().flatten());
             // Of several types that fit the bytes, it is the one that says what is waited on.
             self.strict = !or.is_empty();
             let before = self.noted;
-            for ty in std::iter::once(ty).chain(others) {
+            for ty in std::iter::once(ty).chain(or.iter().copied()) {
                 if self.noted == before && self.leads(ty) && self.seen.insert((address, ty)) {
                     self.map(&reached.path(found), ty, address, 0)?;
                 }
@@ -417,7 +435,7 @@ impl Search<'_> {
             Ok(heap) => heap,
         };
         let any = TypeId::Basic(Kind::Interface);
-        let map_type: Arc<str> = "sync.Map".into();
+        let type_name: Arc<str> = "sync.Map".into();
         let is_type = |word: u64| {
             self.session.types.modules().iter().any(|module| module.data.types.contains(&word))
                 && self.session.types.by_descriptor(word).is_ok()
@@ -447,7 +465,8 @@ impl Search<'_> {
         self.found.entries += entries.len() as u64;
         for node in entries {
             let key_address = node.wrapping_add(trie::ENTRY_KEY);
-            let entry = Below { map: "a sync.Map", map_type: &map_type, address: 0, key: any, key_address };
+            let (map, map_type) = ("a sync.Map", sync::ANY_TYPE);
+            let entry = Below { map, map_type, type_name: &type_name, address: 0, key: any, key_address };
             self.value("a sync.Map", any, node.wrapping_add(trie::ENTRY_VALUE), Some(entry), 0)?;
         }
         Ok(())
@@ -464,29 +483,47 @@ impl Search<'_> {
     }
 
     fn note(&mut self, object: u64, entry: Below<'_>) {
-        let key = self.key_text(entry).unwrap_or_else(|error| format!("<{error}>"));
+        let known = self.found.of.entry(object).or_default();
+        self.noted += 1;
+        let is_known = |holder: &Holder| (holder.address, holder.key_address) == (entry.address, entry.key_address);
+        if known.len() >= MAX_HOLDERS || known.iter().any(is_known) {
+            return;
+        }
+        let (key, identity, odd) = match self.key(entry) {
+            Ok((shown, identity, odd)) => (shown, identity, odd),
+            Err(error) => (format!("<{error}>"), None, None),
+        };
         // The two maps inside an older sync.Map are not what the program calls it.
-        let map = match entry.map_type.ends_with("]*sync.entry") {
+        let map = match entry.type_name.ends_with("]*sync.entry") {
             true => entry.map.trim_end_matches(".m").to_string(),
             false => entry.map.to_string(),
         };
-        let (key_type, key_address) = (entry.key, entry.key_address);
-        let holder =
-            Holder { map, map_type: entry.map_type.clone(), address: entry.address, key, key_type, key_address };
-        self.noted += 1;
-        let known = self.found.of.entry(object).or_default();
-        if known.len() < MAX_HOLDERS && !known.contains(&holder) {
-            known.push(holder);
-        }
+        let holder = Holder {
+            map,
+            map_type: entry.map_type,
+            type_name: entry.type_name.clone(),
+            address: entry.address,
+            key,
+            identity,
+            odd,
+            key_type: entry.key,
+            key_address: entry.key_address,
+        };
+        self.found.of.entry(object).or_default().push(holder);
     }
 
-    fn key_text(&self, entry: Below<'_>) -> Result<String> {
-        let plan = self.context.plan(entry.key)?;
-        let size = self.session.types.load(entry.key)?.size as usize;
-        let bytes = self.memory.bytes(entry.key_address, size)?;
-        let mut text = Vec::new();
-        plan.write(&self.context, &bytes, &mut GoSyntax::new(&mut text, false))?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    /// A key as it is shown, what it is, and why lookups miss it easily.
+    fn key(&self, entry: Below<'_>) -> Result<(String, Option<Key>, Option<Odd>)> {
+        let ty = self.session.types.load(entry.key)?;
+        let bytes = self.memory.bytes(entry.key_address, ty.size as usize)?;
+        let keys = Keys::new(self.memory, &self.session.types);
+        let identity = keys.identity(&ty, &bytes).ok();
+        let odd = match keys.text(&ty, &bytes) {
+            _ if identity.as_ref().is_some_and(Key::is_nan) => Some(Odd::Nan),
+            Some(text) => is_spaced(&text).then_some(Odd::Spaced),
+            None => None,
+        };
+        Ok((key_text(&self.context, entry.key, &bytes)?, identity, odd))
     }
 
     /// Whether values of this type can be, contain or lead to a channel or an object of package sync.

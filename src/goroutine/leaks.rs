@@ -155,7 +155,7 @@ fn score_of(leaks: &Leaks, cluster: &Cluster, members: &[&Goroutine]) -> Score {
         count: members.len() as u64,
         held: held.first().map(|holder| holder.entry()),
         in_no_map: has_object && leaks.holders.maps > 0 && leaks.holders.limits.is_empty(),
-        odd_key: held.iter().map(|holder| holder.entry()).find(|(_, key)| score::odd(key).is_some()),
+        odd_key: held.iter().find_map(|holder| Some((holder.entry(), holder.odd?))),
         site: site.map(|site| (site.call.as_str(), reach(site.link))),
         missed: missed.as_ref().map(|(lookup, map, key, near)| Missed {
             map,

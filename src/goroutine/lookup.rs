@@ -1,28 +1,22 @@
 //! The key that a goroutine looked up before it waited, as far as its memory survives, set beside the stored keys.
 
 use super::locals::Locals;
+use super::shown::{shown, Shown};
 use super::sites::{Left, Link, Site, Sites, Source};
 use super::{Blocked, Goroutine};
-use crate::error::{Quiet, Watch};
+use crate::error::Watch;
 use crate::expression;
+use crate::map::identity::Key;
 use crate::map::keys::Keys;
 use crate::map::nearby::{NearMisses, Relation};
 use crate::map::GoMap;
 use crate::memory::Memory;
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, TypeId, TypeSource};
-use crate::value::{Arena, Context, GoSyntax, Json, Options, Overlay};
+use crate::value::{Arena, Overlay};
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
-use serde_json::Value;
 use std::sync::Arc;
-
-/// A value as text and as JSON.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
-    pub text: String,
-    pub json: Value,
-}
 
 /// A stored key like the one looked up.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,7 +71,7 @@ const MAX_GUESSED: u64 = 256;
 /// Reads lookups; remembers those that are alike.
 pub struct Lookups<'s> {
     session: &'s Session,
-    known: FxHashMap<(u64, Vec<u8>), Lookup>,
+    known: FxHashMap<(u64, TypeId, Key), Lookup>,
     /// Stored keys compared so far.
     compared: u64,
 }
@@ -164,9 +158,9 @@ impl<'s> Lookups<'s> {
             lookup.lost = Some("what is left of it cannot be read".into());
         }
         let Some((map, target)) = map.zip(target) else { return Ok(lookup) };
-        // Equal strings lie in many places, so alike lookups are known by what they show.
-        let alike = lookup.key.as_ref().map_or(bytes.clone(), |key| key.text.clone().into_bytes());
-        if let Some(known) = self.known.get(&(target.address, alike.clone())) {
+        let identity = lookup.key.as_ref().and_then(|key| key.identity.clone());
+        let same = identity.map(|identity| (target.address, target.ty, identity));
+        if let Some(known) = same.as_ref().and_then(|same| self.known.get(same)) {
             return Ok(Lookup { source: lookup.source, inferred: lookup.inferred, ..known.clone() });
         }
         let keys = Keys::new(&*self.session.memory, &self.session.types);
@@ -199,9 +193,9 @@ impl<'s> Lookups<'s> {
             })?;
             lookup.near = near.finish().near.into_iter().filter_map(|near| self.near(map, near)).collect();
             // Many NaN keys are all the same to the reader.
-            lookup.near.dedup();
+            lookup.near.dedup_by(|a, b| a.key.identity.is_some() && a.key.identity == b.key.identity);
         }
-        self.known.insert((target.address, alike), lookup.clone());
+        self.known.extend(same.map(|same| (same, lookup.clone())));
         Ok(lookup)
     }
 
@@ -284,15 +278,4 @@ impl<'s> Lookups<'s> {
             .then(|| memory.bytes(place.address, wanted.size as usize).ok())?
             .map(|b| b.into_owned())
     }
-}
-
-/// A key as text and as JSON.
-pub(super) fn shown(session: &Session, ty: TypeId, bytes: &[u8]) -> Option<Shown> {
-    let options = Options { string_limit: 200, elements_limit: 50, ..Options::default() };
-    let context = Context::new(&*session.memory, &session.types, options, &Quiet);
-    let plan = context.plan(ty).ok()?;
-    let (mut text, mut json) = (Vec::new(), Vec::new());
-    plan.write(&context, bytes, &mut GoSyntax::new(&mut text, false)).ok()?;
-    plan.write(&context, bytes, &mut Json::new(&mut json)).ok()?;
-    Some(Shown { text: String::from_utf8_lossy(&text).into_owned(), json: serde_json::from_slice(&json).ok()? })
 }

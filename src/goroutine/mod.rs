@@ -13,6 +13,7 @@ mod notes;
 pub mod operand;
 pub mod runtime;
 mod semaphores;
+mod shown;
 pub mod sites;
 mod stack;
 mod wait;
@@ -20,6 +21,7 @@ mod wait;
 pub use code::{Code, Line};
 pub use notes::{Limit, ListNote, Torn, Unsearched};
 pub use runtime::Runtime;
+pub use shown::Shown;
 pub use stack::{Frame, On, Stack};
 pub use wait::{Blocked, Case, Channel, Direction, Queue, Sync, SyncKind, SyncState};
 

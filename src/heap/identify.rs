@@ -16,7 +16,7 @@ use crate::session::{MapRef, Session};
 use crate::types::{GoType, Kind, MapLayout, Shape, TypeId, TypeSource};
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// Size of a map header, classic and Swiss, and of the objects that hold one.
 pub const HEADER: u64 = hmap::SIZE as u64;
@@ -36,7 +36,6 @@ const MAX_NEST: usize = 16;
 #[derive(Debug)]
 struct Fit {
     ty: TypeId,
-    name: Arc<str>,
     /// Address of the descriptor of its bucket or group type.
     slots: u64,
     parts: OnceLock<Option<Parts>>,
@@ -58,8 +57,8 @@ struct Family {
 pub struct Identified {
     /// The type that fits.
     pub ty: TypeId,
-    /// Names of other types that the same bytes can be a map of.
-    pub or: Vec<Arc<str>>,
+    /// Other types that the same bytes can be a map of.
+    pub or: Vec<TypeId>,
 }
 
 /// The map types of a program, and its heap.
@@ -108,15 +107,13 @@ impl<'s> Identifier<'s> {
             let (Ok(ty), Ok(slots)) = (session.types.by_descriptor(address), descriptors.descriptor(map.slots)) else {
                 continue;
             };
-            let Ok(name) = session.types.load(ty).map(|ty| ty.name.clone()) else { continue };
             let pointers = slots.pointer_bytes > 0;
-            let fit = Fit { ty, name, slots: map.slots, parts: OnceLock::new() };
+            let fit = Fit { ty, slots: map.slots, parts: OnceLock::new() };
             let same = |family: &&mut Family| {
                 family.closure == map.hasher && family.layout == map.layout && family.pointers == pointers
             };
             match families.iter_mut().find(same) {
-                Some(family) if family.types.iter().any(|known| known.name == fit.name && known.slots == fit.slots) => {
-                }
+                Some(family) if family.types.iter().any(|known| known.ty == fit.ty) => {}
                 Some(family) => family.types.push(fit),
                 None => families.push(Family {
                     layout: map.layout,
@@ -166,7 +163,7 @@ impl<'s> Identifier<'s> {
             }
         }
         let Some((first, rest)) = fits.split_first() else { return Ok(None) };
-        Ok(Some(Identified { ty: first.ty, or: rest.iter().map(|fit| fit.name.clone()).collect() }))
+        Ok(Some(Identified { ty: first.ty, or: rest.iter().map(|fit| fit.ty).collect() }))
     }
 
     /// Whether a map with entries, of whose type there is doubt, is proven by its keys and values.
@@ -382,7 +379,8 @@ pub fn map_at(session: &Session, address: u64, watch: &dyn Watch) -> Result<MapR
         None => unknown(format!("no map was recognised at {address:#x}")),
         Some(found) => {
             let first = session.types.load(found.ty)?.name.to_string();
-            let names = found.or.iter().fold(first, |names, name| format!("{names}, {name}"));
+            let others = found.or.iter().filter_map(|&ty| session.types.load(ty).ok());
+            let names = others.fold(first, |names, ty| format!("{names}, {}", ty.name));
             unknown(format!("the map at {address:#x} fits several types ({names})"))
         }
     }

@@ -54,7 +54,7 @@ pub enum KeyHash {
 const C0: u64 = 33054211828000289;
 const C1: u64 = 23344194077549503;
 /// Types nested deeper than this are garbage.
-const MAX_NEST: usize = 64;
+pub(super) const MAX_NEST: usize = 64;
 /// A value whose parts number more than this is not hashed; no sane key has them.
 const MAX_REPEAT: u64 = 1 << 20;
 
@@ -167,7 +167,7 @@ impl Signature<'_> {
     }
 }
 
-fn too_deep() -> Error {
+pub(super) fn too_deep() -> Error {
     Error::Type("this key type is nested too deeply to be one".into())
 }
 
@@ -197,7 +197,7 @@ fn is_plain(types: &dyn TypeSource, ty: &GoType, nest: usize) -> Result<bool> {
     })
 }
 
-fn is_blank(field: &Field) -> bool {
+pub(super) fn is_blank(field: &Field) -> bool {
     &*field.name == "_"
 }
 
@@ -214,7 +214,7 @@ fn simple(ty: &GoType) -> Option<Recipe> {
     })
 }
 
-fn incomparable(ty: &GoType) -> Error {
+pub(super) fn incomparable(ty: &GoType) -> Error {
     Error::Type(format!("{} cannot be a map key", ty.name))
 }
 

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod classic;
 pub mod hash;
+pub mod identity;
 pub mod keys;
 pub mod lookup;
 pub mod nearby;

@@ -2,7 +2,7 @@
 
 use super::hash::{Algorithm, HashState};
 use super::keys::{KeyHash, Keys, Recipe};
-use crate::types::TypeId;
+use crate::types::{Kind, TypeId, TypeSource};
 use crate::value::tests::fake::{words, FakeMemory, FakeTypes};
 use proptest::prelude::*;
 
@@ -40,6 +40,55 @@ fn a_signature_that_no_compiler_writes_is_refused() {
     }
     let repeated = Recipe::Repeat(4, 16, Box::new(Recipe::Pieces(vec![(0, Recipe::String)])));
     assert_eq!(parse("M4K4[4S]"), Some(Recipe::Pieces(vec![(0, Recipe::Memory32), (8, repeated)])));
+}
+
+/// Pairs of keys that differ in one place, and whether Go's `==` takes them for one.
+#[test]
+fn a_key_is_what_equality_looks_at() {
+    let (mut memory, mut types) = (FakeMemory::default(), FakeTypes::new());
+    let padded = [("A", 0, "int8"), ("_", 1, "int8"), ("B", 8, "string")];
+    let padded = types.structure("main.padded", 24, &padded);
+    let (ours, theirs) = (types.plain("main.T", Kind::Int), types.plain("main.U", Kind::Int));
+    let (pointer, floats) = (types.pointer("int"), types.array(2, "float64"));
+    let long: Vec<u8> = (0..300).map(|i| if i == 250 { b'x' } else { b'a' }).collect();
+    memory.put(0x1000, long.clone());
+    memory.put(0x2000, long.iter().map(|_| b'a').collect::<Vec<u8>>());
+    memory.put(0x3000, long);
+    memory.put(0x4000, words(&[7]));
+    memory.put(0x5000, words(&[7]));
+    for descriptor in [ours, theirs, types.get("int"), types.get("int64")] {
+        let TypeId::Runtime(at) = descriptor else { unreachable!() };
+        memory.put(at, [0; 48]);
+    }
+    let of = |name: &str| types.descriptor(name);
+    let nan = |low: u64| f64::NAN.to_bits() | low;
+    let bytes = |a: u64, b: u64, data: u64| [words(&[a | b << 8]), words(&[data, 300])].concat();
+    let any = types.get("interface {}");
+    let cases: [(TypeId, Vec<u8>, Vec<u8>, bool); 12] = [
+        (types.get("string"), words(&[0x1000, 300]), words(&[0x2000, 300]), false),
+        (types.get("string"), words(&[0x1000, 300]), words(&[0x3000, 300]), true),
+        (types.get("string"), words(&[0x1000, 300]), words(&[0x1000, 299]), false),
+        (types.get("float64"), words(&[0]), words(&[1 << 63]), true),
+        (types.get("float64"), words(&[nan(1)]), words(&[nan(2)]), false),
+        (floats, words(&[0, 1 << 63]), words(&[1 << 63, 0]), true),
+        (pointer, words(&[0x4000]), words(&[0x5000]), false),
+        (any, words(&[of("main.T"), 0x4000]), words(&[of("main.T"), 0x5000]), true),
+        (any, words(&[of("main.T"), 0x4000]), words(&[of("main.U"), 0x4000]), false),
+        (any, words(&[of("int"), 0x4000]), words(&[of("int64"), 0x4000]), false),
+        // Blank and padding bytes do not count; the first field does.
+        (padded, bytes(1, 0xff, 0x1000), bytes(1, 0, 0x3000), true),
+        (padded, bytes(1, 0, 0x1000), bytes(2, 0, 0x1000), false),
+    ];
+    let keys = Keys::new(&memory, &types);
+    for (ty, a, b, same) in cases {
+        let ty = types.load(ty).unwrap();
+        let [a, b] = [a, b].map(|key| keys.identity(&ty, &key).unwrap());
+        assert_eq!(a == b, same, "{}", ty.name);
+        assert_eq!(a.digest() == b.digest(), same, "{}", ty.name);
+        assert_eq!(a.is_nan(), a != b && &*ty.name == "float64");
+    }
+    let unreadable = types.load(types.get("string")).unwrap();
+    assert!(keys.identity(&unreadable, &words(&[0xdead_0000, 1 << 60])).is_err());
 }
 
 /// Before Go 1.23 `reflect.StructOf` does not flag a plain struct so: `typehash` goes field by field.

@@ -19,7 +19,7 @@ use crate::heap::identify::{Identified, Identifier};
 use crate::heap::{Heap, Object};
 use crate::memory::Place as MemoryPlace;
 use crate::session::{MapRef, Session};
-use crate::types::Location;
+use crate::types::{Location, TypeId, TypeSource};
 use crate::{Error, Result};
 use plan::{LeadKind, PlanId, Plans};
 use roots::Pairs;
@@ -119,8 +119,13 @@ impl Reach<'_> {
     }
 
     /// Other types that a map's bytes can be of as well.
-    pub fn or(&self, map: &Reached) -> &[Arc<str>] {
+    pub fn or(&self, map: &Reached) -> &[TypeId] {
         self.or.get(&map.address).map_or(&[], |found| &found.or)
+    }
+
+    /// What those are called.
+    pub fn or_names(&self, map: &Reached) -> Vec<Arc<str>> {
+        self.or(map).iter().filter_map(|&ty| Some(self.session.types.load(ty).ok()?.name.clone())).collect()
     }
 
     /// A map's owner path: `main.server.sessions["a"].cache`.
@@ -439,7 +444,7 @@ impl<'s> Traversal<'_, 's> {
         let object = self.heap.and_then(|heap| heap.object(address)).filter(|object| object.base == address);
         let Some(found) = self.map_in(object)? else { return Ok(false) };
         let ty = self.found.plans.get(plan).filter(|plan| plan.map.is_some()).map(|plan| &plan.ty);
-        Ok(!ty.is_some_and(|ty| ty.id == found.ty || found.or.contains(&ty.name)))
+        Ok(!ty.is_some_and(|ty| ty.id == found.ty || found.or.contains(&ty.id)))
     }
 
     /// The type that memory tells of a map whose header an object is.

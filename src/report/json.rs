@@ -1,7 +1,7 @@
 //! The record as JSON, `gomap.evidence/1`: unknown is null with an entry in `limits`.
 
 use super::chain;
-use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, InTrace, MapView, Score, Window};
+use crate::evidence::join::{Cluster, Evidence, Frame, Goroutine, Held, InTrace, MapView, Score, Window};
 use serde::{Serialize, Serializer};
 use serde_json::{json, Value};
 use std::io::{self, Write};
@@ -115,7 +115,7 @@ fn cluster(cluster: &Cluster) -> Value {
                 (false, false) => "caller",
             },
         })).collect::<Vec<_>>(),
-        "held_by": cluster.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type})).collect::<Vec<_>>(),
+        "held_by": cluster.held.iter().map(held_json).collect::<Vec<_>>(),
         "strongest": cluster.strongest,
     })
 }
@@ -211,7 +211,7 @@ fn goroutine<'a>(evidence: &'a Evidence, goroutine: &'a Goroutine) -> GoroutineR
 fn blocked_on(evidence: &Evidence, goroutine: &Goroutine) -> Value {
     let memory = goroutine.memory.as_ref();
     if let Some((memory, (kind, addresses))) = memory.and_then(|memory| Some((memory, memory.blocked_on.as_ref()?))) {
-        let held = memory.held.iter().map(|held| json!({"map": held.map, "key": held.key, "map_type": held.map_type}));
+        let held = memory.held.iter().map(held_json);
         let addresses: Vec<String> = addresses.iter().map(|at| format!("{at:#x}")).collect();
         return json!({"kind": kind, "addr": addresses.first(), "addrs": addresses, "held_by": held.collect::<Vec<_>>()});
     }
@@ -242,4 +242,10 @@ fn frame(frame: &Frame) -> Value {
 fn score(score: &Score) -> ScoreRecord<'_> {
     let terms = score.terms.iter().map(|term| TermRecord { id: term.id, points: term.points, because: &term.because });
     ScoreRecord { total: score.total(), terms: terms.collect() }
+}
+
+fn held_json(held: &Held) -> Value {
+    let (map, key) = (format!("{:#x}", held.map_address), format!("{:#x}", held.key_address));
+    let id = held.id.map(|id| id.to_string());
+    json!({"map": held.map, "key": held.key, "id": id, "map_type": held.map_type, "map_address": map, "key_address": key})
 }

@@ -21,6 +21,11 @@ pub struct GoSyntax<'b> {
     colour: bool,
     /// Where the dynamic values and pointees being written begin.
     starts: Vec<usize>,
+    /// Whether this is a key, of which pointers are their addresses, whatever they lead to.
+    of_key: bool,
+    /// Addresses of the pointees being written.
+    pointees: Vec<u64>,
+    cut: bool,
 }
 
 /// ANSI colours by the role of a word.
@@ -35,12 +40,22 @@ enum Role {
 impl<'b> GoSyntax<'b> {
     /// Appends to `out`, with ANSI colours when `colour`.
     pub fn new(out: &'b mut Vec<u8>, colour: bool) -> GoSyntax<'b> {
-        GoSyntax { out, drain: None, colour, starts: Vec::new() }
+        GoSyntax { out, drain: None, colour, starts: Vec::new(), of_key: false, pointees: Vec::new(), cut: false }
+    }
+
+    /// Appends keys to `out`: two that differ do not look alike, unless a limit cuts them.
+    pub fn of_key(out: &'b mut Vec<u8>, colour: bool) -> GoSyntax<'b> {
+        GoSyntax { of_key: true, ..GoSyntax::new(out, colour) }
+    }
+
+    /// Whether a limit has cut something short.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Appends to `out`, which `drain` empties within long values too.
     pub fn draining(out: &'b mut Vec<u8>, drain: Drain<'b>, colour: bool) -> GoSyntax<'b> {
-        GoSyntax { out, drain: Some(drain), colour, starts: Vec::new() }
+        GoSyntax { drain: Some(drain), ..GoSyntax::new(out, colour) }
     }
 
     fn put(&mut self, text: &[u8]) {
@@ -93,6 +108,7 @@ impl<'b> GoSyntax<'b> {
     fn quoted(&mut self, bytes: &[u8], len: u64) {
         self.paint(Role::Text, |out| quote::push_go_string(out, bytes));
         if bytes.len() as u64 != len {
+            self.cut = true;
             self.put("…".as_bytes());
         }
     }
@@ -105,6 +121,7 @@ impl<'b> GoSyntax<'b> {
 
     fn omitted(&mut self, index: u64, omitted: u64) {
         if omitted > 0 {
+            self.cut = true;
             self.separate(index);
             let _ = write!(self.out, "…{omitted} more");
         }
@@ -190,13 +207,19 @@ impl Sink for GoSyntax<'_> {
         self.put(b" /* follow-limit */");
     }
 
-    fn begin_pointee(&mut self, _plan: &Plan, _elem: &Plan, _address: u64) {
+    fn begin_pointee(&mut self, _plan: &Plan, _elem: &Plan, address: u64) {
         self.put(b"&");
         self.starts.push(self.out.len());
+        self.pointees.push(address);
     }
 
     fn end_pointee(&mut self, _plan: &Plan, elem: &Plan) {
         self.end_typed(elem);
+        let address = self.pointees.pop();
+        // What lies behind further pointers is not what the key is.
+        if let (true, true, Some(address)) = (self.of_key, self.pointees.is_empty(), address) {
+            let _ = write!(self.out, " /* {address:#x} */");
+        }
     }
 
     fn func(&mut self, _plan: &Plan, _closure: u64, name: &str) {

@@ -2,7 +2,7 @@
 
 use crate::answer::get::hash_notes;
 use crate::answer::why::inquire;
-use crate::answer::{place_json, value_text, Show};
+use crate::answer::{key_text, place_json, Show};
 use crate::error::Quiet;
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{Hasher, Lookup};
@@ -146,7 +146,7 @@ struct KeyText<'a> {
 
 impl KeyText<'_> {
     fn of(&self, key: &[u8]) -> Result<String> {
-        value_text(self.plan, &self.context, self.show, key)
+        key_text(self.plan, &self.context, self.show, key)
     }
 }
 
@@ -256,8 +256,8 @@ impl Teller {
         }
         let keys = Keys::new(&overlay, &session.types);
         let show = self.show.clone();
-        let key_text = KeyText { context, plan: &watched.key, show: &show };
-        let text = key_text.of(&bytes)?;
+        let texts = KeyText { context, plan: &watched.key, show: &show };
+        let text = texts.of(&bytes)?;
         // What a write finds can only be told while the target stands still.
         let fresh = || now_ns().saturating_sub(hit.ns) < STALE_NS;
         let telling = self.stopped || (event.operation.family() == "access" && fresh());
@@ -273,7 +273,7 @@ impl Teller {
             };
             event.found = lookup.as_ref().map(|lookup| lookup.found.is_some());
             if event.found == Some(false) && event.operation.family() == "access" {
-                event.near = self.near(&map, &keys, &hasher, &bytes, &text, &key_text);
+                event.near = self.near(&map, &keys, &hasher, &bytes, &text, &texts);
             }
             event.state = self.snapshot.then(|| {
                 let mut state = state(&map, lookup.as_ref());
@@ -376,7 +376,7 @@ impl Teller {
         hasher: &Hasher,
         bytes: &[u8],
         key: &str,
-        key_text: &KeyText<'_>,
+        texts: &KeyText<'_>,
     ) -> Option<NearKey> {
         if map.count() > NEAR_ENTRIES || map.count() == 0 {
             return None;
@@ -387,7 +387,7 @@ impl Teller {
         }
         let near = inquire(map, keys, hasher, bytes, None, &Quiet).ok().and_then(|inquiry| {
             let nearest = inquiry.near.into_iter().next()?;
-            let key = key_text.of(&nearest.key).ok()?;
+            let key = texts.of(&nearest.key).ok()?;
             Some(NearKey { key, relation: nearest.relation.name(), detail: nearest.detail })
         });
         bound(&mut self.near);

@@ -775,7 +775,7 @@ fn base_score(draft: &Draft, map: Option<&MapView>, in_no_map: bool) -> Score {
         near,
         held: cluster.held.first().map(Held::entry),
         in_no_map,
-        odd_key: cluster.held.iter().map(Held::entry).find(|(_, key)| score::odd(key).is_some()),
+        odd_key: cluster.held.iter().find_map(|held| Some((held.entry(), held.odd?))),
         site: cluster.sites.iter().map(|site| (site.call.as_str(), reach(site))).max_by_key(|&(_, reach)| reach),
         missed,
         zero: zero.and_then(|looked| Some((looked.map.as_str(), looked.key.as_deref()?))),

@@ -1,7 +1,8 @@
 //! What the sources say together, as plain data: `gomap.evidence/1`.
 
 use crate::evidence::clusters::without_type_arguments;
-use crate::score::{Class, Clue, Entry, Reach, Score};
+use crate::map::identity::Digest;
+use crate::score::{Class, Clue, Entry, Odd, Reach, Score};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -531,6 +532,13 @@ pub struct Held {
     pub map_type: String,
     /// As a Go literal.
     pub key: String,
+    /// Addresses of the map's header and of the key in it, which tell entries apart that look alike.
+    pub map_address: u64,
+    pub key_address: u64,
+    /// What the key is, where that is known.
+    pub id: Option<Digest>,
+    /// Why lookups miss it easily.
+    pub odd: Option<Odd>,
 }
 
 impl Held {
