@@ -1,4 +1,4 @@
-"""What a user of gdb waits for: the first answer on a program of 100 MB, and the prompt after Ctrl-C.
+"""What a user of gdb waits for: the first answer on a program of 100 MB, the prompt after Ctrl-C, a breakpoint's condition.
 
 python3 benches/debugger.py [--go VERSION]      needs gdb and module mapscope (make build)
 """
@@ -38,6 +38,28 @@ try:
     gdb.execute("gomap print main.int64int64 --limit 0 {options} -o answer")
 except gdb.error:
     print("STOPPED", time.monotonic() - sent)
+"""
+
+
+CALLS = 3000
+#: Runs the program through a breakpoint with each condition, which never holds, and tells the seconds.
+CONDITIONS = """
+import gdb, time
+class OneWord(gdb.Function):
+    def invoke(self, value):
+        return int.from_bytes(gdb.selected_inferior().read_memory(int(value), 8), "little")
+OneWord("one_word")
+gdb.execute("set pagination off")
+gdb.execute("handle SIGURG nostop noprint pass", to_string=True)
+for condition in {conditions!r} * {runs}:
+    gdb.execute("tbreak main.main", to_string=True)
+    gdb.execute("run {calls} > /dev/null", to_string=True)
+    point = gdb.Breakpoint("main.(*Set).Add")
+    point.condition = condition
+    start = time.monotonic()
+    gdb.execute("continue", to_string=True)
+    print("TOOK", condition, "=", time.monotonic() - start)
+    point.delete()
 """
 
 
@@ -92,6 +114,23 @@ def interrupts(version):
         row(options or "plain", f"{statistics.median(took):.0f}", f"{max(took):.0f}")
 
 
+def conditions(version):
+    word, *ours = ["$one_word(s.data) == -1", "$gomap_len(s.data) == -1", "$gomap_has(s.data, name) == 2"]
+    with tempfile.TemporaryDirectory() as work:
+        script = Path(work) / "conditions.py"
+        script.write_text(CONDITIONS.format(conditions=[word, *ours], runs=RUNS, calls=CALLS))
+        line = [*GDB, "-x", ROOT / "gdbinit", build.build("conditions", version, "noopt"), "-x", script]
+        out = subprocess.run(list(map(str, line)), capture_output=True, text=True, check=True).stdout
+    took = {}
+    for said in (line[5:].rsplit(" = ", 1) for line in out.splitlines() if line.startswith("TOOK ")):
+        took.setdefault(said[0], []).append(1e6 * float(said[1]) / CALLS)
+    median = {condition: statistics.median(times) for condition, times in took.items()}
+    row("condition at each of %d calls" % CALLS, "µs per call", "of one that reads a word (limit for len 1.5)")
+    row(*["---"] * 3)
+    for condition in (word, *ours):
+        row(f"`{condition}`", f"{median[condition]:.0f}", f"{median[condition] / median[word]:.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--go", default="1.27.3")
@@ -99,6 +138,8 @@ def main():
     first_answer(options.go)
     print()
     interrupts(options.go)
+    print()
+    conditions(options.go)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ use crate::{types::Location, Error};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::cell::{Ref, RefCell};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -240,26 +242,66 @@ impl From<KeyArgs> for KeyInput {
     }
 }
 
-/// A map found by an expression or an address.
+/// A map found by an expression or an address, in one session.
 #[pyclass(name = "MapRef", frozen)]
 #[derive(Clone, Copy)]
-struct PyMap(MapRef);
+struct PyMap {
+    map: MapRef,
+    /// The session that found it: address and type mean nothing in another.
+    session: u64,
+}
 
 #[pymethods]
 impl PyMap {
     /// Address of the header; 0 for a nil map.
     #[getter]
     fn address(&self) -> u64 {
-        self.0.address
+        self.map.address
     }
 }
 
 /// A target: a core, a process, or a debugger's.
 ///
 /// A live process's session may hold its threads by ptrace, which binds it to the thread that made it.
+///
+/// Each call is a look of its own: nothing that was read of the target's memory before is used again.
 #[pyclass(name = "Session", unsendable)]
 struct PySession {
-    session: Session,
+    session: RefCell<Session>,
+    number: u64,
+}
+
+impl PySession {
+    fn new(session: Session) -> PySession {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        PySession { session: RefCell::new(session), number: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The session for one call, which reads the target's memory anew.
+    fn look(&self) -> Shared<'_> {
+        // Whoever has it already is in the middle of a look, of which this one is a part.
+        if let Ok(mut session) = self.session.try_borrow_mut() {
+            session.look_again();
+        }
+        self.held()
+    }
+
+    /// The session for a watch, which looks again at each hit.
+    fn held(&self) -> Shared<'_> {
+        Shared(self.session.borrow())
+    }
+
+    fn found(&self, map: MapRef) -> PyMap {
+        PyMap { map, session: self.number }
+    }
+
+    /// A map that this session found.
+    fn own(&self, found: &PyMap) -> crate::Result<MapRef> {
+        match found.session == self.number {
+            true => Ok(found.map),
+            false => Err(Error::Usage("this map was found in another program or an earlier run; name it again".into())),
+        }
+    }
 }
 
 #[pymethods]
@@ -269,7 +311,7 @@ impl PySession {
     #[pyo3(signature = (core, executable=None))]
     fn core(py: Python<'_>, core: PathBuf, executable: Option<PathBuf>) -> PyResult<PySession> {
         let session = guarded(py, || Session::core(&core, executable.as_deref()))?;
-        Ok(PySession { session })
+        Ok(PySession::new(session))
     }
 
     /// A live process, stopped while the session lives if `stop`.
@@ -277,7 +319,7 @@ impl PySession {
     #[pyo3(signature = (pid, executable=None, stop=true))]
     fn process(py: Python<'_>, pid: i32, executable: Option<PathBuf>, stop: bool) -> PyResult<PySession> {
         let session = guarded(py, || Session::process(pid, executable.as_deref(), stop))?;
-        Ok(PySession { session })
+        Ok(PySession::new(session))
     }
 
     /// A live process that the calling debugger holds.
@@ -285,7 +327,7 @@ impl PySession {
     #[pyo3(signature = (pid, executable=None))]
     fn held_process(py: Python<'_>, pid: i32, executable: Option<PathBuf>) -> PyResult<PySession> {
         let session = guarded(py, || Session::held_process(pid, executable.as_deref()))?;
-        Ok(PySession { session })
+        Ok(PySession::new(session))
     }
 
     /// Any target, read by `read(address, length) -> bytes or None`; `entry` is its run-time entry point.
@@ -306,26 +348,26 @@ impl PySession {
         };
         let memory: Arc<dyn Memory> = Arc::new(DebuggerMemory::new(Box::new(reader), Vec::new()));
         let session = guarded(py, || Session::remote(memory, &executable, entry))?;
-        Ok(PySession { session })
+        Ok(PySession::new(session))
     }
 
     /// What the user should know of the source, one sentence each.
     fn notes(&self) -> Vec<String> {
-        self.session.notes.clone()
+        self.session.borrow().notes.clone()
     }
 
     /// The map that an expression over package variables leads to.
     fn resolve(&self, py: Python<'_>, expression: &str) -> PyResult<PyMap> {
-        let session = Shared(&self.session);
-        Ok(PyMap(guarded(py, || session.get().resolve(expression))?))
+        let session = self.look();
+        Ok(self.found(guarded(py, || session.get().resolve(expression))?))
     }
 
     /// The map that an expression over the variables of a goroutine's frame (None: of the innermost with such a
     /// name) and package variables leads to.
     fn resolve_in(&self, py: Python<'_>, expression: &str, goid: u64, frame: Option<usize>) -> PyResult<PyMap> {
-        let (session, at) = (Shared(&self.session), InFrame { goid, frame });
+        let (session, at) = (self.look(), InFrame { goid, frame });
         let watch = PyWatch::new(None);
-        Ok(PyMap(guarded(py, || answer::resolve_in(session.get(), expression, at, &watch))?))
+        Ok(self.found(guarded(py, || answer::resolve_in(session.get(), expression, at, &watch))?))
     }
 
     /// The value of such an expression: its type's name, and its bytes.
@@ -336,27 +378,27 @@ impl PySession {
         goid: u64,
         frame: Option<usize>,
     ) -> PyResult<(String, Vec<u8>)> {
-        let (session, at) = (Shared(&self.session), InFrame { goid, frame });
+        let (session, at) = (self.look(), InFrame { goid, frame });
         let watch = PyWatch::new(None);
         Ok(guarded(py, || answer::evaluate_in(session.get(), expression, at, &watch))?)
     }
 
     /// The map of the type named `type_name` whose header is at `address`.
     fn map_at(&self, py: Python<'_>, type_name: &str, address: u64) -> PyResult<PyMap> {
-        let session = Shared(&self.session);
-        Ok(PyMap(guarded(py, || Ok(MapRef { address, ty: session.get().type_named(type_name)? }))?))
+        let session = self.look();
+        Ok(self.found(guarded(py, || Ok(MapRef { address, ty: session.get().type_named(type_name)? }))?))
     }
 
     /// The map whose header is at `address`, its type told by memory.
     fn map_found_at(&self, py: Python<'_>, address: u64) -> PyResult<PyMap> {
-        let session = Shared(&self.session);
-        Ok(PyMap(guarded(py, || map_at(session.get(), address, &PyWatch::new(None)))?))
+        let session = self.look();
+        Ok(self.found(guarded(py, || map_at(session.get(), address, &PyWatch::new(None)))?))
     }
 
     /// The map that the value of the type named `type_name` at `address` leads to.
     fn map_in(&self, py: Python<'_>, type_name: &str, address: u64) -> PyResult<PyMap> {
-        let session = Shared(&self.session);
-        Ok(PyMap(guarded(py, || {
+        let session = self.look();
+        Ok(self.found(guarded(py, || {
             let session = session.get();
             session.map_from(Location { address, ty: session.type_named(type_name)? })
         })?))
@@ -364,13 +406,13 @@ impl PySession {
 
     /// `len(m)`.
     fn count(&self, py: Python<'_>, map: &PyMap) -> PyResult<u64> {
-        let (session, map) = (Shared(&self.session), map.0);
+        let (session, map) = (self.look(), self.own(map)?);
         Ok(guarded(py, || Ok(session.get().open(map)?.count()))?)
     }
 
     /// Names of package variables that start with `start` and are maps.
     fn map_variables(&self, py: Python<'_>, start: &str) -> PyResult<Vec<String>> {
-        let session = Shared(&self.session);
+        let session = self.look();
         Ok(guarded(py, || Ok(session.get().types.map_variables(start)))?)
     }
 
@@ -460,7 +502,7 @@ impl PySession {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<()> {
-        let session = Shared(&self.session);
+        let session = self.look();
         let sort = match sort {
             "count" => ListSort::Count,
             "waste" => ListSort::Waste,
@@ -481,7 +523,7 @@ impl PySession {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<()> {
-        let (session, key, show) = (Shared(&self.session), key.into(), show.into());
+        let (session, key, show) = (self.look(), key.into(), show.into());
         let budget = Duration::try_from_secs_f64(budget).ok().filter(|budget| !budget.is_zero());
         Output::open(to)?
             .run(py, move |watch, out| answer::why_all(session.get(), &key, limit, budget, &show, watch, out))
@@ -490,7 +532,7 @@ impl PySession {
     /// Checks one map, or all that can be reached; returns whether something is wrong.
     #[pyo3(signature = (map, *, name, json, to))]
     fn check(&self, py: Python<'_>, map: Option<&PyMap>, name: String, json: bool, to: OutputArgs) -> PyResult<bool> {
-        let (session, map) = (Shared(&self.session), map.map(|map| map.0));
+        let (session, map) = (self.look(), map.map(|map| self.own(map)).transpose()?);
         Output::open(to)?.run(py, move |watch, out| {
             let session = session.get();
             match map {
@@ -510,7 +552,7 @@ impl PySession {
         key: Option<String>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<PyTarget> {
-        let (session, map, watch) = (Shared(&self.session), map.map(|map| map.0), PyWatch::new(progress));
+        let (session, map, watch) = (self.look(), map.map(|map| self.own(map)).transpose()?, PyWatch::new(progress));
         let key = key.map(KeyInput::Literal);
         Ok(PyTarget(guarded(py, || {
             let session = session.get();
@@ -522,7 +564,7 @@ impl PySession {
     /// Looks up one key: (elem type, elem address or None, elem in Go syntax).
     #[pyo3(signature = (map, *, key))]
     fn lookup(&self, py: Python<'_>, map: &PyMap, key: KeyArgs) -> PyResult<(String, Option<u64>, String)> {
-        let (session, map) = (Shared(&self.session), map.0);
+        let (session, map) = (self.look(), self.own(map)?);
         let key = key.into();
         let show = in_go_syntax(Options { depth: 1, ..Options::default() });
         let found = guarded(py, || answer::look_up(session.get(), map, &key, &show, &PyWatch::new(None)))?;
@@ -592,7 +634,7 @@ impl PySession {
         json: bool,
         to: OutputArgs,
     ) -> PyResult<()> {
-        let session = Shared(&self.session);
+        let session = self.look();
         Output::open(to)?.run(py, move |watch, out| {
             let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
             let func = func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
@@ -605,14 +647,14 @@ impl PySession {
     /// Shows one goroutine with its stack.
     #[pyo3(signature = (goid, *, json, to))]
     fn goroutine(&self, py: Python<'_>, goid: u64, json: bool, to: OutputArgs) -> PyResult<()> {
-        let session = Shared(&self.session);
+        let session = self.look();
         Output::open(to)?.run(py, move |watch, out| answer::goroutine(session.get(), goid, json, watch, out))
     }
 
     /// Shows the variables of a goroutine's frame, or of all its frames.
     #[pyo3(signature = (goid, frame, *, show, to))]
     fn locals(&self, py: Python<'_>, goid: u64, frame: Option<usize>, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
-        let (session, at, show) = (Shared(&self.session), InFrame { goid, frame }, Show::from(show));
+        let (session, at, show) = (self.look(), InFrame { goid, frame }, Show::from(show));
         Output::open(to)?.run(py, move |watch, out| answer::locals(session.get(), at, &show, watch, out))
     }
 
@@ -627,7 +669,7 @@ impl PySession {
         json: bool,
         to: OutputArgs,
     ) -> PyResult<bool> {
-        let session = Shared(&self.session);
+        let session = self.look();
         Output::open(to)?.run(py, move |watch, out| {
             let graph = graph.map(|name| answer::Language::of(&name)).transpose()?;
             let options = LeaksOptions { all, json, graph, fail_on: answer::fail_on(&fail_on)? };
@@ -638,7 +680,7 @@ impl PySession {
     /// Explains one goroutine.
     #[pyo3(signature = (goid, *, graph, json, to))]
     fn explain(&self, py: Python<'_>, goid: u64, graph: Option<String>, json: bool, to: OutputArgs) -> PyResult<()> {
-        let session = Shared(&self.session);
+        let session = self.look();
         Output::open(to)?.run(py, move |watch, out| {
             let graph = graph.map(|name| answer::Language::of(&name)).transpose()?;
             answer::explain(session.get(), goid, json, graph, watch, out)
@@ -647,14 +689,16 @@ impl PySession {
 }
 
 /// A session borrowed by the one thread that made it, while Python's lock is free.
-struct Shared<'s>(&'s Session);
+struct Shared<'s>(Ref<'s, Session>);
 
-// SAFETY: `guarded` runs its closure on the calling thread; nothing is sent anywhere.
+// SAFETY: `guarded` runs its closure on the calling thread; nothing is sent anywhere, or shared with another thread.
 unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
 
-impl<'s> Shared<'s> {
-    fn get(&self) -> &'s Session {
-        self.0
+impl Shared<'_> {
+    fn get(&self) -> &Session {
+        &self.0
     }
 }
 
@@ -666,7 +710,7 @@ impl PySession {
         to: OutputArgs,
         answer: impl FnOnce(&Session, MapRef, &dyn Watch, &mut dyn Write) -> crate::Result<T> + Send,
     ) -> PyResult<T> {
-        let (session, map) = (Shared(&self.session), map.0);
+        let (session, map) = (self.look(), self.own(map)?);
         Output::open(to)?.run(py, move |watch, out| answer(session.get(), map, watch, out))
     }
 }
@@ -705,8 +749,9 @@ fn diff(
     json: bool,
     to: OutputArgs,
 ) -> PyResult<()> {
-    let session = session.map(|session| Shared(&session.session));
-    let (map_a, map_b) = (map_a.map(|map| map.0), map_b.map(|map| map.0));
+    let own = |map: Option<&PyMap>| session.zip(map).map(|(session, map)| session.own(map)).transpose();
+    let (map_a, map_b) = (own(map_a)?, own(map_b)?);
+    let session = session.map(PySession::look);
     Output::open(to)?.run(py, move |watch, out| {
         let session = session.as_ref().map(Shared::get);
         let side = |path: &Path, map: Option<MapRef>| match (session, map) {

@@ -123,6 +123,21 @@ impl Session {
         Ok(Session { memory, types, threads, notes, origin })
     }
 
+    /// Forgets what was read of the target's memory: it may have run, or been written to.
+    pub fn forget(&self) {
+        self.memory.forget();
+        self.types.forget();
+    }
+
+    /// Begins a look at the target: what was read of its memory before is not used again. The program's file, its types
+    /// and their index stay, but for those of modules that came in the meantime.
+    pub fn look_again(&mut self) {
+        if !matches!(self.origin, Origin::Core(_)) {
+            self.forget();
+            self.types.find_new_modules();
+        }
+    }
+
     /// The map that an expression over package variables leads to.
     pub fn resolve(&self, expression: &str) -> Result<MapRef> {
         let location = expression::evaluate(&self.types, &*self.memory, expression)?;

@@ -30,9 +30,7 @@ class CliFront(commands.Front):
 
     def session(self):
         if self._session is None:
-            self._session = self._open()
-            for note in self._session.notes():
-                self.note(note)
+            self._session = self.opened(self._open())
         return self._session
 
     def keep_running(self):

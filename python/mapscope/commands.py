@@ -27,8 +27,16 @@ class Front:
                 "style": True}
 
     def session(self):
-        """The native session on the current target."""
+        """The native session on the current target. It is kept as long as the program is the same; each call of it looks at
+        the target anew."""
         raise NotImplementedError
+
+    def opened(self, session):
+        """A session on another target than the last: what was selected in that one means nothing in it."""
+        self.last = self.hit_map = self.goroutine = self.frame = None
+        for note in session.notes():
+            self.note(note)
+        return session
 
     def has_target(self):
         """Whether there is a core or a process to read."""
@@ -78,6 +86,15 @@ class Front:
     #: The goroutine selected by `gomap goroutine`, and the frame of it, or None.
     goroutine = None
     frame = None
+
+
+def file_identity(path):
+    """What tells a file from the one that lay at this path before."""
+    try:
+        about = os.stat(path)
+    except (OSError, TypeError):
+        return path, None
+    return path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -175,6 +192,10 @@ def unquote(text):
     return text
 
 
+def _is_address(expression):
+    return expression[:2].lower() == "0x" or expression.isdigit()
+
+
 def find_map(front, args):
     """The native MapRef that MAP and --type name."""
     expression, type_name = args.map, unquote(args.type)
@@ -192,7 +213,7 @@ def find_map(front, args):
         except ValueError:
             raise UsageError("--type goes with an address such as 0xc000012345, not with %r" % expression) from None
         found = front.session().map_at(type_name, address)
-    elif expression[:2].lower() == "0x" or expression.isdigit():
+    elif _is_address(expression):
         try:
             address = int(expression, 0)
         except ValueError:
@@ -645,6 +666,7 @@ def _run_snapshot(front, args):
 def _diff_options(parser):
     parser.add_argument("a", metavar="A", help="a snapshot's file, or an expression that yields a map")
     parser.add_argument("b", metavar="B", help="likewise, later")
+    parser.add_argument("--type", metavar="TYPE", help="the map type, as Go spells it, where A or B is an address")
     _frame_options(parser)
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N entries of each sort; 0 is all (default: set gomap limit)")
 
@@ -656,11 +678,13 @@ def _run_diff(front, args):
             return name, None
         try:
             frame = dict(goroutine=args.goroutine, frame=args.frame)
-            return text, find_map(front, argparse.Namespace(map=text, type=None, **frame))
+            return text, find_map(front, argparse.Namespace(map=text, type=args.type if _is_address(text) else None, **frame))
         except Error as error:
             raise Error("%s is neither a file nor a map: %s" % (text, error)) from None
 
     (a, map_a), (b, map_b) = side(args.a), side(args.b)
+    if args.type and map_a is None and map_b is None:
+        raise UsageError("--type goes with an address, and both of these are files")
     limit = front.settings["limit"] if args.limit is None else args.limit
     session = front.session() if map_a is not None or map_b is not None else None
     _native.diff(session, a=a, map_a=map_a, b=b, map_b=map_b, limit=limit, json=args.json, to=output(front, args))
@@ -720,6 +744,7 @@ example:
     Verb("diff", "Compare two snapshots, or a snapshot and a map: what was added, removed, changed, moved.", """\
 examples:
   gomap diff before.jsonl main.cache
+  gomap diff before.jsonl 0xc000010030 --type 'map[string]int'
   gomap diff before.jsonl after.jsonl --json""", _diff_options, _run_diff, takes_map=False),
     Verb("watch", "Show each operation on maps as it happens: key, map, goroutine, caller, found or not.", """\
 The program runs until it ends, Ctrl-C, or a limit; then come totals, and the most frequent keys and callers.

@@ -27,7 +27,7 @@ class GdbFront(commands.Front):
         return {name: parameter.value for name, parameter in self._parameters.items()}
 
     def forget(self, _event=None):
-        """The target ran, changed or went: what was read of it no longer holds."""
+        """Another program, or an end: types and index are of another one now. Memory is read anew at each look anyway."""
         self._session = self._key = None
 
     def session(self):
@@ -37,11 +37,10 @@ class GdbFront(commands.Front):
         kind = connection.type if connection else None
         program = _program(inferior.progspace)
         core = _core_path(inferior) if kind == "core" else None
-        key = (inferior.num, inferior.pid, kind, core, program)
+        # A program that is built anew has other objfiles, of which gdb tells; a core that is written anew has not.
+        key = (inferior.num, inferior.pid, kind, core and commands.file_identity(core), program)
         if self._session is None or self._key != key:
-            self._session, self._key = _open(inferior, kind, core, program), key
-            for note in self._session.notes():
-                self.note(note)
+            self._session, self._key = self.opened(_open(inferior, kind, core, program)), key
         return self._session
 
     def has_target(self):
@@ -64,19 +63,19 @@ class GdbFront(commands.Front):
                 raise Error("gdb cannot evaluate %r: %s" % (expression, error)) from None
         return self.map_of(value)
 
-    def map_of(self, value):
+    def map_of(self, value, session=None):
         """The MapRef that a gdb.Value leads to."""
-        session = self.session()
+        session = session or self.session()
         try:
             if value.is_optimized_out:
                 raise Error("this value is optimised out here; try another frame, or give an address with --type")
             name, code = _type_name(value.type), value.type.strip_typedefs().code
             if is_map(value.type):
-                return session.map_at(name, int(value.cast(_word())))
+                return session.map_at(name, _bits(value))
             if value.address is not None:
                 return session.map_in(name, int(value.address))
             if code == gdb.TYPE_CODE_PTR:
-                return session.map_in(_type_name(value.type.strip_typedefs().target()), int(value.cast(_word())))
+                return session.map_in(_type_name(value.type.strip_typedefs().target()), _bits(value))
         except gdb.error as error:
             raise Error("gdb cannot read this value: %s" % error) from None
         raise Error("this is a %s, not a map" % name)
@@ -169,8 +168,9 @@ def _entry_point():
     return int(match.group(1), 16) if match else None
 
 
-def _word():
-    return gdb.selected_inferior().architecture().integer_type(64, False)
+def _bits(value):
+    """A pointer as a number, or an integer's bits: a cast would take gdb longer than all else that a condition needs."""
+    return int(value) & (1 << 64) - 1
 
 
 def _names_local(expression):
@@ -239,7 +239,7 @@ def _bytes(value):
     if type_.code == gdb.TYPE_CODE_FLT:
         return struct.pack("<f" if type_.sizeof == 4 else "<d", float(value))
     if type_.code in _SCALARS:
-        return (int(value.cast(_word())) & (1 << 64) - 1).to_bytes(8, "little")[: type_.sizeof]
+        return _bits(value).to_bytes(8, "little")[: type_.sizeof]
     if type_.code == gdb.TYPE_CODE_STRUCT:
         data = bytearray(type_.sizeof)
         for field in type_.fields():
@@ -342,8 +342,14 @@ class _Function(gdb.Function):
         return _guarded(lambda: self._call(*arguments))
 
 
+def _count(map_value):
+    session = FRONT.session()
+    return session.count(FRONT.map_of(map_value, session))
+
+
 def _look_up(map_value, key_value):
-    return FRONT.session().lookup(FRONT.map_of(map_value), key=key_arguments(key_value))
+    session = FRONT.session()
+    return session.lookup(FRONT.map_of(map_value, session), key=key_arguments(key_value))
 
 
 def _get(map_value, key_value):
@@ -435,13 +441,12 @@ def register():
     _Setting("follow-limit", whole, defaults["follow-limit"],
              "how many values are shown behind the pointers of one key or elem (0: all).")
     _Setting("style", gdb.PARAM_BOOLEAN, defaults["style"], "whether gomap uses colour.")
-    _Function("gomap_len", "$gomap_len(m): the number of entries of a Go map.",
-              lambda m: FRONT.session().count(FRONT.map_of(m)))
+    _Function("gomap_len", "$gomap_len(m): the number of entries of a Go map.", _count)
     _Function("gomap_get", "$gomap_get(m, k): the elem of key k in the Go map m.", _get)
     _Function("gomap_has", "$gomap_has(m, k): whether the Go map m has key k.", lambda m, k: _look_up(m, k)[1] is not None)
     gdb.pretty_printers.insert(0, _printer)
     _prefer_our_printer()
     gdb.events.new_objfile.connect(_prefer_our_printer)
     gdb.events.before_prompt.connect(_prefer_our_printer)
-    for event in ("cont", "exited", "memory_changed", "register_changed", "clear_objfiles", "new_objfile"):
+    for event in ("exited", "clear_objfiles", "new_objfile"):
         getattr(gdb.events, event).connect(FRONT.forget)

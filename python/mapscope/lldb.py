@@ -25,11 +25,13 @@ class LldbFront(commands.Front):
         process = target.GetProcess()
         if not process.IsValid() or process.GetState() in (lldb.eStateExited, lldb.eStateDetached, lldb.eStateUnloaded):
             raise Error("there is nothing to read: open a core (target create EXE --core CORE), or run or attach to a process")
-        key = (target.GetExecutable().fullpath, process.GetUniqueID(), process.GetStopID())
+        key = (commands.file_identity(target.GetExecutable().fullpath), process.GetUniqueID(), _entry_point(target))
         if self._session is None or self._key != key:
-            self._session, self._key = _open(target, process), key
-            self.text += ["mapscope: %s\n" % note for note in self._session.notes()]
+            self._session, self._key = self.opened(_open(target, process)), key
         return self._session
+
+    def note(self, sentence):
+        self.text.append("mapscope: %s\n" % sentence)
 
     def write(self, text):
         self.text.append(text)

@@ -149,6 +149,12 @@ impl ModuleData {
         data.is_sound(memory, &words).then_some(data)
     }
 
+    /// The next module now: more come while a program runs.
+    pub fn next_now(&self, memory: &dyn Memory, version: &GoVersion) -> Result<Option<u64>> {
+        let next = memory.u64(self.address.wrapping_add(at::offsets(version.number()).next))?;
+        Ok((next != 0).then_some(next))
+    }
+
     /// Whether `pc` is in its code.
     pub fn has_code(&self, pc: u64) -> bool {
         self.text.contains(&pc)

@@ -10,8 +10,9 @@ pub type Reader = Box<dyn Fn(u64, &mut [u8]) -> bool + Send + Sync>;
 
 /// Bytes per cached block: one page, as remote stubs and the kernel fail by page.
 pub(super) const BLOCK: u64 = 4096;
-/// Blocks asked for at once when reads run forward.
+/// Blocks asked for at once, once so many were asked for one by one: most looks need but a few words.
 const AHEAD: u64 = 16;
+const ONE_BY_ONE: usize = 4;
 /// Blocks kept (16 MiB).
 const KEPT: usize = 4096;
 /// Blocks expected at once at most.
@@ -41,7 +42,8 @@ impl Piece {
 struct Blocks {
     held: FxHashMap<u64, Option<Piece>>,
     order: VecDeque<u64>,
-    running: bool,
+    /// How often the reader was called since all was forgotten.
+    asked: usize,
 }
 
 impl Blocks {
@@ -58,7 +60,7 @@ impl Blocks {
 }
 
 impl BlockCache {
-    /// A cache over `reader`; valid only while the target stands still.
+    /// A cache over `reader`; valid until the target runs or is written to.
     pub fn new(reader: Reader, place: Place) -> BlockCache {
         BlockCache { reader, place, blocks: Mutex::new(Blocks::default()) }
     }
@@ -97,10 +99,18 @@ impl BlockCache {
         }
     }
 
-    /// Drops every block. A target that runs in between is looked at here and there, so nothing is read ahead any more.
+    /// Drops every block.
     pub fn forget(&self) {
         let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *blocks = Blocks { running: true, ..Blocks::default() };
+        // The tables' own memory stays for the next look, unless it is that of a big one.
+        match blocks.held.len() <= EXPECTED {
+            true => {
+                blocks.held.clear();
+                blocks.order.clear();
+                blocks.asked = 0;
+            }
+            false => *blocks = Blocks::default(),
+        }
     }
 
     fn block(&self, number: u64) -> Option<Piece> {
@@ -108,7 +118,8 @@ impl BlockCache {
         if let Some(known) = blocks.held.get(&number) {
             return known.clone();
         }
-        let ahead = if blocks.running { 1 } else { AHEAD };
+        blocks.asked += 1;
+        let ahead = if blocks.asked > ONE_BY_ONE { AHEAD } else { 1 };
         let mut bytes = vec![0; (ahead * BLOCK) as usize];
         if ahead > 1 && (number + AHEAD).checked_mul(BLOCK).is_some() && (self.reader)(number * BLOCK, &mut bytes) {
             let bytes = Arc::new(bytes);
@@ -182,6 +193,9 @@ mod tests {
             assert_eq!(memory.u8(address), Ok(address as u8));
         }
         assert_eq!(calls.load(Ordering::Relaxed), after_first);
+        memory.forget();
+        assert_eq!(memory.u8(0x10000), Ok(0));
+        assert_eq!(calls.load(Ordering::Relaxed), after_first + 1);
         let missing = memory.bytes(0x12ff0, 64).unwrap_err();
         assert_eq!(missing, MemoryError { address: 0x13000, place: Place::Debugger });
         assert!(memory.bytes(u64::MAX - 3, 8).is_err());

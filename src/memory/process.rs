@@ -4,12 +4,14 @@ use super::debugger::{BlockCache, BLOCK};
 use super::{Memory, MemoryError, Place, Region, Thread};
 use crate::{Error, Result};
 use std::collections::HashSet;
+use std::sync::Mutex;
 
 /// The memory of a process; optionally holds its threads stopped while it lives.
 pub struct ProcessMemory {
     pid: i32,
     cache: BlockCache,
-    regions: Vec<Region>,
+    /// Its mappings, until something is forgotten.
+    regions: Mutex<Option<Vec<Region>>>,
     stopped: Vec<i32>,
     threads: Vec<Thread>,
 }
@@ -17,7 +19,7 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// Memory of `pid`, which somebody else (a debugger) holds still, or nobody.
     pub fn open(pid: i32) -> Result<ProcessMemory> {
-        let regions = regions_of(pid)?;
+        let regions = Mutex::new(Some(regions_of(pid)?));
         let reader = move |address: u64, buf: &mut [u8]| read_process(pid, address, buf);
         let cache = BlockCache::new(Box::new(reader), Place::Process);
         let memory = ProcessMemory { pid, cache, regions, stopped: Vec::new(), threads: Vec::new() };
@@ -53,7 +55,8 @@ impl ProcessMemory {
 
     /// One word is read at once, so that missing rights are told before any answer is half done.
     fn check_rights(&self) -> Result<()> {
-        let Some(first) = self.regions.first() else {
+        let regions = self.regions();
+        let Some(first) = regions.first() else {
             return Err(Error::Binary(format!(
                 "process {} has no memory; it has exited or is a kernel thread",
                 self.pid
@@ -83,7 +86,8 @@ impl Memory for ProcessMemory {
     }
 
     fn regions(&self) -> Vec<Region> {
-        self.regions.clone()
+        let mut regions = self.regions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        regions.get_or_insert_with(|| regions_of(self.pid).unwrap_or_default()).clone()
     }
 
     fn place(&self) -> Place {
@@ -96,6 +100,7 @@ impl Memory for ProcessMemory {
 
     fn forget(&self) {
         self.cache.forget();
+        *self.regions.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
     }
 
     fn expect(&self, addresses: &[u64]) {

@@ -1,6 +1,6 @@
 //! `gomap audit`: a policy, the facts of a target, and the answer in the form asked for.
 
-use super::{guarded, joined, write_all, Output, OutputArgs, PySession, PyTarget, PyWatch, Shared};
+use super::{guarded, joined, write_all, Output, OutputArgs, PySession, PyTarget, PyWatch};
 use crate::answer::map_facts;
 use crate::audit::baseline::Baseline;
 use crate::audit::form::{render, Form};
@@ -26,7 +26,7 @@ impl PyPolicy {
     /// The maps of a session, as far as this policy asks for them.
     #[pyo3(signature = (session, *, progress=None))]
     fn maps_of(&self, py: Python<'_>, session: &PySession, progress: Option<Py<PyAny>>) -> PyResult<PyMaps> {
-        let (session, watch) = (Shared(&session.session), PyWatch::new(progress));
+        let (session, watch) = (session.look(), PyWatch::new(progress));
         Ok(PyMaps(guarded(py, || match self.0.asks_for_maps() {
             true => map_facts(session.get(), self.0.asks_for_keys(), &watch),
             false => Ok(Maps::default()),

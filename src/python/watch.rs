@@ -1,6 +1,6 @@
 //! A watch in progress, driven by Python: the debugger hands in stopped threads, or the kernel engine is polled.
 
-use super::{guarded, write_all, Output, OutputArgs, PyMap, PySession, Shared, ShowArgs};
+use super::{guarded, write_all, Output, OutputArgs, PyMap, PySession, ShowArgs};
 use crate::answer::watch::{MapWatch, Taken, Wanted, WatchOptions};
 use crate::probe::Registers;
 use crate::session::Session;
@@ -51,7 +51,7 @@ impl WatchArgs {
         let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
         let function = self.func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
         Ok(WatchOptions {
-            map: self.map.map(|map| (map.get().0, self.name)),
+            map: self.map.map(|map| (map.get().map, self.name)),
             operations: self.operations,
             wanted: Wanted {
                 map: None,
@@ -210,13 +210,14 @@ impl PyWatching {
             return Ok(true);
         }
         let session = self.session.borrow(py);
-        let work = Borrowed((&session.session, &mut self.watch, kernel, &mut self.out));
+        let held = session.held();
+        let work = Borrowed((held.get(), &mut self.watch, kernel, &mut self.out));
         let pid = *pid;
         let ended = guarded(py, move || {
             let (session, watch, kernel, out) = work.get();
             let mut ended: Option<String> = None;
             let mut failed = None;
-            session.memory.forget();
+            session.forget();
             let mut text = Vec::new();
             let polled = kernel.poll(Duration::from_millis(milliseconds), &mut |hit| {
                 if failed.is_none() && ended.is_none() {
@@ -245,7 +246,8 @@ impl PyWatching {
     /// Hands over what was told so far.
     fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
         let session = self.session.borrow(py);
-        let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
+        let held = session.held();
+        let work = Borrowed((held.get(), &mut self.watch, &mut self.text, &mut self.out));
         Ok(guarded(py, move || {
             let (_, _, text, out) = work.get();
             hand_over(text, out)
@@ -271,9 +273,10 @@ impl PyWatching {
     }
 
     /// The last hit told: (map or None, key as shown or None, goroutine id).
-    fn last(&self) -> Option<(Option<PyMap>, Option<String>, u64)> {
+    fn last(&self, py: Python<'_>) -> Option<(Option<PyMap>, Option<String>, u64)> {
         let last = self.watch.last()?;
-        Some((last.map.map(PyMap), last.key.clone(), last.goroutine))
+        let session = self.session.borrow(py);
+        Some((last.map.map(|map| session.found(map)), last.key.clone(), last.goroutine))
     }
 
     /// Removes the kernel's probes and tells what it all came to; `cost` is seconds per hit, when the caller knows.
@@ -281,18 +284,19 @@ impl PyWatching {
     fn finish(&mut self, py: Python<'_>, cost: Option<f64>) -> PyResult<()> {
         let mut cost = self.cost.or(cost.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
         let session = self.session.borrow(py);
+        let held = session.held();
         let kernel = self.kernel.take();
         if self.watch.hits() == 0 {
             cost = None;
         }
-        let work = Borrowed((&session.session, &mut self.watch, (kernel, &mut self.text), &mut self.out));
+        let work = Borrowed((held.get(), &mut self.watch, (kernel, &mut self.text), &mut self.out));
         guarded(py, move || {
             let (session, watch, (kernel, text), out) = work.get();
             hand_over(text, out)?;
             let mut dropped = 0;
             #[cfg(target_os = "linux")]
             if let Some((kernel, _)) = kernel {
-                session.memory.forget();
+                session.forget();
                 let mut failed = None;
                 let totals = kernel.stop(&mut |hit| {
                     if failed.is_none() {
@@ -319,15 +323,17 @@ impl PyWatching {
     ) -> PyResult<PyWatching> {
         let out = Output::open(to)?;
         let borrowed = session.borrow(py);
-        let shared = Shared(&borrowed.session);
+        let shared = borrowed.look();
         let (watch, kernel, cost) = guarded(py, || make(shared.get()))?;
+        drop(shared);
         drop(borrowed);
         Ok(PyWatching { session, watch, out, kernel, cost, guard: None, picks: None, text: Vec::new(), ended: None })
     }
 
     fn stopped(&mut self, py: Python<'_>, point: usize, thread: u32, registers: Registers) -> PyResult<u8> {
         let session = self.session.borrow(py);
-        let work = Borrowed((&session.session, &mut self.watch, &mut self.text, &mut self.out));
+        let held = session.held();
+        let work = Borrowed((held.get(), &mut self.watch, &mut self.text, &mut self.out));
         let taken = guarded(py, move || {
             let (session, watch, text, out) = work.get();
             let taken = watch.stopped_at(session, point, thread, &registers, text)?;

@@ -270,7 +270,7 @@ impl MapWatch {
         registers: &Registers,
         out: &mut dyn Write,
     ) -> Result<Taken> {
-        session.memory.forget();
+        session.forget();
         let memory = &*session.memory;
         let Registers { arguments: [_, b, c, ..], stack, frame, goroutine: g, .. } = *registers;
         let now = [b, c, stack, frame];
