@@ -191,8 +191,8 @@ def _sources(sample):
     else:
         raise SampleError(f"there is no sample {sample!r} in {HERE}")
     for folder in folders:
-        for path in sorted(folder.glob("*.go")):
-            files[f"{folder.name}/{path.name}"] = path.read_text()
+        for path in sorted(folder.rglob("*.go")):
+            files[str(path.relative_to(HERE))] = path.read_text()
     return files
 
 

@@ -172,6 +172,19 @@ impl<'p> Parser<'p> {
                 return Ok(location);
             }
         }
+        for &end in ends.iter().rev() {
+            match &self.types.variables_meant(&run[..end])[..] {
+                [] => {}
+                [only] => {
+                    self.at += end;
+                    return self.variable(only)?.ok_or_else(|| self.unknown(only));
+                }
+                several => {
+                    let names = several.join(", ");
+                    return Err(self.wrong(&format!("{} is the name of several variables: {names}", &run[..end])));
+                }
+            }
+        }
         Err(self.unknown(run))
     }
 
@@ -278,5 +291,5 @@ impl<'p> Parser<'p> {
 
 /// Characters of a package path, a variable and its fields.
 fn is_path(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | '~' | '·' | '%')
+    c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | '~' | '+' | '·' | '%')
 }

@@ -4,6 +4,7 @@
 //! in one late unit and are referred to across units, so everything is keyed by `.debug_info` offset.
 
 use super::locals::Functions;
+use super::typename::plain_paths;
 use crate::types::{ClassicLayout, Field, GoType, Kind, MapLayout, MapType, Shape, SwissLayout, TypeId};
 use crate::{Error, Result};
 use gimli::constants as dw;
@@ -12,6 +13,7 @@ use memmap2::Mmap;
 use object::{Object, ObjectSection};
 use rayon::prelude::*;
 use rustc_hash::FxHasher;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hasher;
 use std::ops::Range;
@@ -25,6 +27,7 @@ const GO_KEY: gimli::DwAt = gimli::DwAt(0x2901);
 const GO_ELEM: gimli::DwAt = gimli::DwAt(0x2902);
 const GO_EMBEDDED_FIELD: gimli::DwAt = gimli::DwAt(0x2903);
 const GO_RUNTIME_TYPE: gimli::DwAt = gimli::DwAt(0x2904);
+const GO_PACKAGE_NAME: gimli::DwAt = gimli::DwAt(0x2905);
 /// `DW_LANG_Go`; units of other languages (cgo) are not indexed.
 pub(super) const LANG_GO: gimli::DwLang = dw::DW_LANG_Go;
 /// Types within types within … beyond this depth are a broken file.
@@ -56,6 +59,8 @@ struct Index {
     variables: Vec<(u32, u32)>,
     /// (go_runtime_type, DIE offset), sorted; the first DIE of each wins.
     runtime_types: Vec<(u64, u32)>,
+    /// (import path, name) of packages whose name is not the last element of their path.
+    packages: Vec<(String, String)>,
 }
 
 /// A package variable.
@@ -127,6 +132,7 @@ impl Dwarf {
             index.types.extend(part.types);
             index.variables.extend(part.variables);
             index.runtime_types.extend(part.runtime_types);
+            index.packages.extend(part.packages);
         }
         rayon::join(
             || index.types.par_sort_unstable(),
@@ -145,9 +151,10 @@ impl Dwarf {
         !self.index.types.is_empty()
     }
 
-    /// The package variable `name`.
+    /// The package variable `name`, as Go or as symbols spell it.
     pub fn variable(&self, name: &str) -> Result<Option<Variable>> {
-        for offset in matching(&self.index.variables, name) {
+        let name = plain_paths(name);
+        for offset in matching(&self.index.variables, &name) {
             if let Some(variable) = self.variable_at(offset)?.filter(|v| v.name == name) {
                 return Ok(Some(variable));
             }
@@ -160,8 +167,31 @@ impl Dwarf {
         self.index.variables.iter().filter_map(|&(_, offset)| self.variable_at(offset as usize).ok().flatten())
     }
 
-    /// The type named `name`, exactly as DWARF spells it.
+    /// Full names of the package variables that `name` is short for: with the last elements of their package's path, or its
+    /// name.
+    pub fn variables_meant(&self, name: &str) -> Vec<String> {
+        let name = plain_paths(name);
+        let is_meant = |full: &str| {
+            let by_path = full.strip_suffix(&*name).is_some_and(|before| before.ends_with('/'));
+            by_path || self.with_package_name(full).is_some_and(|short| short == *name)
+        };
+        let mut names: Vec<String> =
+            self.variables().map(|variable| variable.name).filter(|full| is_meant(full)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// A word of a type's name, a package's path and what it declares, with the package's name instead.
+    pub fn with_package_name(&self, word: &str) -> Option<String> {
+        let packages = self.index.packages.iter();
+        let mut found = packages.filter_map(|(path, own)| Some((own, word.strip_prefix(&**path)?.strip_prefix('.')?)));
+        found.next().map(|(own, rest)| format!("{own}.{rest}"))
+    }
+
+    /// The type named `name`, as DWARF spells it or as Go does.
     pub fn type_named(&self, name: &str) -> Option<TypeId> {
+        let name = &*plain_paths(name);
         let mut found = matching(&self.index.types, name);
         found.find(|&offset| self.name_at(offset).is_ok_and(|n| n == name)).map(|offset| TypeId::Dwarf(offset as u64))
     }
@@ -188,7 +218,7 @@ impl Dwarf {
             }
             _ => return Ok(None),
         };
-        let name = text(&dwarf, &entry, dw::DW_AT_name)?.unwrap_or_default().to_string();
+        let name = plain_name(&dwarf, &entry)?;
         let Some(ty) = reference(&header, &entry, dw::DW_AT_type)? else { return Ok(None) };
         Ok(Some(Variable { name, address, ty: TypeId::Dwarf(ty as u64) }))
     }
@@ -197,7 +227,7 @@ impl Dwarf {
         let dwarf = self.borrow();
         let (header, abbreviations) = self.unit_of(&dwarf, offset)?;
         let entry = entry_at(&header, &abbreviations, offset)?;
-        Ok(text(&dwarf, &entry, dw::DW_AT_name)?.unwrap_or_default().to_string())
+        plain_name(&dwarf, &entry)
     }
 
     pub(super) fn unit_of<'a>(
@@ -231,7 +261,7 @@ impl Dwarf {
             let (header, abbreviations) = self.unit_of(&dwarf, at)?;
             let entry = entry_at(&header, &abbreviations, at)?;
             if name.is_empty() {
-                name = text(&dwarf, &entry, dw::DW_AT_name)?.unwrap_or_default().to_string();
+                name = plain_name(&dwarf, &entry)?;
             }
             let kind = number(&entry, GO_KIND)?.and_then(|kind| Kind::from_number(kind as u8 & 31));
             // A typedef without a kind of its own only lends its name.
@@ -582,20 +612,34 @@ fn index_unit(dwarf: &gimli::Dwarf<Slice<'_>>, header: &gimli::UnitHeader<Slice<
             entries.skip_attributes(abbreviation.attributes())?;
             continue;
         }
-        let (mut name, mut runtime) = (None, 0);
+        let (mut name, mut runtime, mut package) = (None, 0, None);
         for specification in abbreviation.attributes() {
             let attribute = entries.read_attribute(*specification)?;
             match attribute.name() {
                 dw::DW_AT_name => name = string(dwarf, attribute.value()),
                 dw::DW_AT_language if attribute.value() != AttributeValue::Language(LANG_GO) => return Ok(index),
                 GO_RUNTIME_TYPE => runtime = word(attribute.value()).unwrap_or(0),
+                GO_PACKAGE_NAME => package = string(dwarf, attribute.value()),
                 _ => {}
             }
         }
-        let Some(name) = name.filter(|_| here == 1) else { continue };
+        let Some(name) = name else { continue };
+        // A name that is no UTF-8 is as it is.
+        let name = std::str::from_utf8(name).map_or(Cow::Borrowed(name), |name| match plain_paths(name) {
+            Cow::Borrowed(plain) => Cow::Borrowed(plain.as_bytes()),
+            Cow::Owned(plain) => Cow::Owned(plain.into_bytes()),
+        });
         match tag {
-            dw::DW_TAG_variable => index.variables.push((hash(name), offset)),
-            _ => index.types.push((hash(name), offset)),
+            dw::DW_TAG_compile_unit => {
+                let package = package.and_then(|package| std::str::from_utf8(package).ok());
+                if let (Some(package), Ok(path)) = (package, std::str::from_utf8(&name)) {
+                    if path.rsplit('/').next() != Some(package) {
+                        index.packages.push((path.to_string(), package.to_string()));
+                    }
+                }
+            }
+            dw::DW_TAG_variable => index.variables.push((hash(&name), offset)),
+            _ => index.types.push((hash(&name), offset)),
         }
         if runtime != 0 {
             index.runtime_types.push((runtime, offset));
@@ -643,6 +687,11 @@ pub(super) fn text<'a>(
 ) -> Result<Option<&'a str>> {
     let value = entry.attr_value(at).map_err(corrupt)?;
     Ok(value.and_then(|value| string(dwarf, value)).and_then(|bytes| std::str::from_utf8(bytes).ok()))
+}
+
+/// The name of a type or variable, its import paths as they are written.
+fn plain_name(dwarf: &gimli::Dwarf<Slice<'_>>, entry: &Entry<'_, '_>) -> Result<String> {
+    Ok(plain_paths(text(dwarf, entry, dw::DW_AT_name)?.unwrap_or_default()).into_owned())
 }
 
 fn word(value: AttributeValue<Slice<'_>>) -> Option<u64> {

@@ -263,7 +263,7 @@ impl<'m> Descriptors<'m> {
         };
         Ok(GoType {
             id: id(address),
-            name: self.type_name(&common)?.into(),
+            name: typename::plain_paths(&self.type_name(&common)?).into(),
             size: common.size,
             kind: common.kind,
             shape,
@@ -288,7 +288,7 @@ impl<'m> Descriptors<'m> {
     }
 
     /// The name that a descriptor of a module has.
-    pub(super) fn own_name(&self, descriptor: &Descriptor) -> Result<Option<String>> {
+    pub fn own_name(&self, descriptor: &Descriptor) -> Result<Option<String>> {
         let Some(at) = self.in_module(descriptor.address, descriptor.name) else { return Ok(None) };
         let name = self.name(at)?.text;
         let name = match descriptor.extra_star {

@@ -1,6 +1,7 @@
 //! Type descriptors by name: all that the modules list, and all that those lead to.
 
 use super::rtype::Descriptors;
+use super::typename::plain_paths;
 use crate::memory::{Memory, MemoryError, Place, Region};
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -40,7 +41,7 @@ impl TypeIndex {
             let Ok(descriptor) = descriptors.descriptor(address) else { continue };
             let Ok(name) = descriptors.type_name(&descriptor) else { continue };
             queue.extend(descriptors.parts(&descriptor));
-            index.by_name.entry(name.into()).or_default().push(address);
+            index.by_name.entry(plain_paths(&name).into()).or_default().push(address);
         }
         index
     }
@@ -62,6 +63,7 @@ impl TypeIndex {
 
     /// The type named `name`, with packages by their names (`a.T`) or by their import paths (`example.com/a.T`).
     pub fn find(&self, descriptors: &Descriptors<'_>, name: &str) -> Result<Option<u64>> {
+        let name = &*plain_paths(name);
         let addresses = match self.by_name.get(name).map(Vec::as_slice) {
             Some(&[only]) => return Ok(Some(only)),
             Some(several) => several,

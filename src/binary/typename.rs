@@ -5,6 +5,7 @@ use super::rtype::{Descriptor, Descriptors, Method, Signature};
 use crate::types::Kind;
 use crate::value::push_go_string;
 use crate::{Error, Result};
+use std::borrow::Cow;
 
 /// Types nested deeper than this are garbage.
 const MAX_NEST: usize = 64;
@@ -23,11 +24,35 @@ pub(super) enum Packages {
     Path,
 }
 
+/// A name with its import paths as they are written, not as symbols have them: the linker writes a dot of the last path
+/// element, and what is not plain ASCII, as `%2e` (`objabi.PathToPrefix`, src/cmd/internal/objabi/path.go go1.19 to 1.27).
+/// Tags of struct fields stay as they are.
+pub fn plain_paths(name: &str) -> Cow<'_, str> {
+    if !name.contains('%') {
+        return Cow::Borrowed(name);
+    }
+    let bytes = name.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut at, mut quoted, mut escaped) = (0, false, false);
+    while let Some(&byte) = bytes.get(at) {
+        quoted ^= byte == b'"' && !escaped;
+        escaped = quoted && byte == b'\\' && !escaped;
+        let digits = name.get(at + 1..at + 3).filter(|_| byte == b'%' && !quoted);
+        let meant = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(meant.unwrap_or(byte));
+        at += if meant.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(out).map_or(Cow::Borrowed(name), Cow::Owned)
+}
+
 /// The name of the type at `address`, from its parts.
 pub(super) fn spell(descriptors: &Descriptors<'_>, address: u64, packages: Packages) -> Result<String> {
     let mut speller = Speller { descriptors, packages, out: String::new() };
     speller.ty(address, MAX_NEST)?;
-    Ok(speller.out)
+    Ok(match packages {
+        Packages::Name => speller.out,
+        Packages::Path => plain_paths(&speller.out).into_owned(),
+    })
 }
 
 struct Speller<'d> {
@@ -201,4 +226,19 @@ impl Speller<'_> {
 
 fn is_exported(name: &str) -> bool {
     name.starts_with(char::is_uppercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_paths;
+
+    #[test]
+    fn import_paths_as_they_are_written() {
+        let plain = |name| plain_paths(name).into_owned();
+        assert_eq!(plain("map[string]*gopkg.in/yaml%2ev3.Node"), "map[string]*gopkg.in/yaml.v3.Node");
+        assert_eq!(plain("a/%e4%b8%96%25.T"), "a/世%.T");
+        assert_eq!(plain(r#"struct { A a%2eb.T "x:\"%2e\"" }"#), r#"struct { A a.b.T "x:\"%2e\"" }"#);
+        assert_eq!(plain("a%zz%2"), "a%zz%2");
+        assert_eq!(plain("a%ff"), "a%ff");
+    }
 }

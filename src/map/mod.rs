@@ -252,11 +252,32 @@ impl<'a> GoMap<'a> {
         ty: Arc<GoType>,
         address: u64,
     ) -> Result<GoMap<'a>> {
-        let any = types.load(sync::ANY_TYPE)?;
         let header = match address {
             0 => Header::Nil,
             _ => Header::Sync(sync::Header::read(memory, types, &ty, address)?),
         };
+        GoMap::of_sync(memory, types, ty, address, header)
+    }
+
+    /// The `sync.Map` of type `ty` whose own bytes are `value`: one inside another value, whose address is not known.
+    pub fn sync_in(
+        memory: &'a dyn Memory,
+        types: &'a dyn TypeSource,
+        ty: Arc<GoType>,
+        value: &[u8],
+    ) -> Result<GoMap<'a>> {
+        let header = Header::Sync(sync::Header::of_value(memory, types, &ty, value)?);
+        GoMap::of_sync(memory, types, ty, 0, header)
+    }
+
+    fn of_sync(
+        memory: &'a dyn Memory,
+        types: &'a dyn TypeSource,
+        ty: Arc<GoType>,
+        address: u64,
+        header: Header,
+    ) -> Result<GoMap<'a>> {
+        let any = types.load(sync::ANY_TYPE)?;
         // Entries are come to one by one: there are no slots.
         let slots = Slots {
             size: 0,

@@ -73,29 +73,44 @@ enum State {
     Expunged,
 }
 
+/// The words of a `sync.Map`, by offset.
+type Words<'w> = &'w dyn Fn(u64) -> Result<u64, MemoryError>;
+
 /// Size of an interface.
 const ANY: usize = 16;
 
 impl Header {
     /// Reads the `sync.Map` of type `ty` at `address`.
     pub fn read(memory: &dyn Memory, types: &dyn TypeSource, ty: &GoType, address: u64) -> Result<Header> {
-        let inside = |offset: u64| address.wrapping_add(offset);
+        Header::read_by(memory, types, ty, &|offset| memory.u64(address.wrapping_add(offset)))
+    }
+
+    /// The same, of one whose own bytes were read already.
+    pub fn of_value(memory: &dyn Memory, types: &dyn TypeSource, ty: &GoType, value: &[u8]) -> Result<Header> {
+        let missing = MemoryError { address: 0, place: memory.place() };
+        Header::read_by(memory, types, ty, &|offset| {
+            let word = usize::try_from(offset).ok().and_then(|at| value.get(at..at.checked_add(8)?));
+            word.map(LE::read_u64).ok_or(missing.clone())
+        })
+    }
+
+    fn read_by(memory: &dyn Memory, types: &dyn TypeSource, ty: &GoType, word: Words<'_>) -> Result<Header> {
         if let Some((trie_at, trie)) = field(ty, "m") {
             let trie = types.load(trie)?;
             let part = |name: &str| {
                 let (offset, _) = field(&trie, name).ok_or_else(|| unknown(ty))?;
-                Ok::<u64, Error>(memory.u64(inside(trie_at + offset))?)
+                Ok::<u64, Error>(word(trie_at.wrapping_add(offset))?)
             };
             return Ok(Header::Trie(Trie { root: part("root")?, hasher: part("keyHash")?, seed: part("seed")? }));
         }
         let part = |name: &str| field(ty, name).ok_or_else(|| unknown(ty));
         let ((dirty_at, inner), (misses_at, _)) = (part("dirty")?, part("misses")?);
-        let read_only = memory.u64(inside(read_only_at(types, ty)?.ok_or_else(|| unknown(ty))?))?;
+        let read_only = word(read_only_at(types, ty)?.ok_or_else(|| unknown(ty))?)?;
         let (read, amended) = match read_only {
             0 => (0, false),
             _ => (memory.u64(read_only)?, memory.u8(read_only.wrapping_add(at::READ_ONLY_AMENDED))? != 0),
         };
-        let (dirty, misses) = (memory.u64(inside(dirty_at))?, memory.u64(inside(misses_at))?);
+        let (dirty, misses) = (word(dirty_at)?, word(misses_at)?);
         let mut maps = ReadDirty { inner, read, amended, dirty, misses, expunged: 0 };
         maps.expunged = match types.variable_address("sync.expunged") {
             Some(address) => memory.u64(address).unwrap_or(0),

@@ -7,6 +7,7 @@ mod program;
 
 pub use program::{normal_spelling, ProgramTypes};
 
+use crate::value::short_name;
 use crate::Result;
 use std::sync::Arc;
 
@@ -249,6 +250,11 @@ pub trait TypeSource: Send + Sync {
 
     /// The type whose runtime descriptor is at this target address (dynamic type of an interface).
     fn by_descriptor(&self, address: u64) -> Result<TypeId>;
+
+    /// The name of a type as `%T` prints it: packages by their names.
+    fn shown_name(&self, ty: &GoType) -> String {
+        short_name(&ty.name)
+    }
 
     /// Run-time address of a package variable, where variables have names.
     fn variable_address(&self, _name: &str) -> Option<u64> {

@@ -7,6 +7,7 @@ use crate::binary::program::{no_dwarf, Program};
 use crate::binary::rtype::Descriptors;
 use crate::binary::typeindex::TypeIndex;
 use crate::memory::Memory;
+use crate::value::short_name_by;
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, OnceLock, RwLock};
@@ -18,6 +19,8 @@ pub struct ProgramTypes {
     /// The runtime's modules, the program's own first, or why there are none: where descriptors and functions are.
     modules: Result<Vec<Module>>,
     loaded: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
+    /// Types read from memory that no module has: reflection made them, or it only looks so.
+    made: RwLock<FxHashMap<TypeId, Arc<GoType>>>,
     /// Descriptors by name, for types that DWARF does not name.
     by_name: OnceLock<TypeIndex>,
 }
@@ -25,9 +28,35 @@ pub struct ProgramTypes {
 impl ProgramTypes {
     /// The types of `program`, whose data is read from `memory`.
     pub fn new(program: Arc<Program>, memory: Arc<dyn Memory>) -> ProgramTypes {
-        let modules =
-            version(&program).and_then(|version| moduledata::find(&program.file, &*memory, program.bias, version));
-        ProgramTypes { program, memory, modules, loaded: RwLock::default(), by_name: OnceLock::new() }
+        let modules = modules_of(&program, &*memory);
+        ProgramTypes::of(program, memory, modules)
+    }
+
+    fn of(program: Arc<Program>, memory: Arc<dyn Memory>, modules: Result<Vec<Module>>) -> ProgramTypes {
+        let (loaded, made, by_name) = (RwLock::default(), RwLock::default(), OnceLock::new());
+        ProgramTypes { program, memory, modules, loaded, made, by_name }
+    }
+
+    /// Forgets the types that were read from memory which the target may write to.
+    pub fn forget(&self) {
+        self.made.write().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+
+    /// Takes in modules that were loaded in the meantime, or could not be found before: a position-independent program has
+    /// none before its loader has run.
+    pub fn find_new_modules(&mut self) {
+        let last = self.modules().last();
+        let is_last = last.zip(self.program.version.as_ref()).is_some_and(|(last, version)| {
+            last.data.next_now(&*self.memory, version).is_ok_and(|next| next == last.data.next)
+        });
+        if is_last {
+            return;
+        }
+        if let Ok(found) = modules_of(&self.program, &*self.memory) {
+            if found.len() > self.modules().len() {
+                *self = ProgramTypes::of(self.program.clone(), self.memory.clone(), Ok(found));
+            }
+        }
     }
 
     /// The program.
@@ -39,6 +68,11 @@ impl ProgramTypes {
     pub fn variable(&self, name: &str) -> Result<Option<(u64, TypeId)>> {
         let Some(dwarf) = &self.program.dwarf else { return Err(no_dwarf(&self.program.path)) };
         Ok(dwarf.variable(name)?.map(|v| (v.address.wrapping_add(self.program.bias), v.ty)))
+    }
+
+    /// Full names of the variables that `name` is short for: `yaml.Cache` or `yaml.v3.Cache` for `gopkg.in/yaml.v3.Cache`.
+    pub fn variables_meant(&self, name: &str) -> Vec<String> {
+        self.program.dwarf.as_ref().map(|dwarf| dwarf.variables_meant(name)).unwrap_or_default()
     }
 
     /// Every package variable, with its run-time address and type; none without DWARF.
@@ -85,6 +119,10 @@ impl ProgramTypes {
         self.modules.as_deref().unwrap_or_default()
     }
 
+    fn is_of_a_module(&self, descriptor: u64) -> bool {
+        self.modules().iter().any(|module| module.data.types.contains(&descriptor))
+    }
+
     /// Every descriptor that the modules list or that one of them leads to, by name.
     pub fn type_index(&self) -> Result<&TypeIndex> {
         let descriptors = self.descriptors()?;
@@ -106,6 +144,10 @@ impl ProgramTypes {
     }
 }
 
+fn modules_of(program: &Program, memory: &dyn Memory) -> Result<Vec<Module>> {
+    version(program).and_then(|version| moduledata::find(&program.file, memory, program.bias, version))
+}
+
 fn version(program: &Program) -> Result<&GoVersion> {
     let unknown = || Error::Binary(format!("{} does not tell its Go version", program.path.display()));
     program.version.as_ref().ok_or_else(unknown)
@@ -113,11 +155,13 @@ fn version(program: &Program) -> Result<&GoVersion> {
 
 impl TypeSource for ProgramTypes {
     fn load(&self, id: TypeId) -> Result<Arc<GoType>> {
-        let loaded = self.loaded.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(known) = loaded.get(&id) {
+        let known = match id {
+            TypeId::Runtime(address) if !self.is_of_a_module(address) => &self.made,
+            _ => &self.loaded,
+        };
+        if let Some(known) = known.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&id) {
             return Ok(known.clone());
         }
-        drop(loaded);
         let ty = match (id, &self.program.dwarf) {
             (TypeId::Basic(kind), _) => {
                 GoType::basic(kind).ok_or_else(|| Error::Type(format!("{kind:?} is not a predeclared type")))?
@@ -131,7 +175,7 @@ impl TypeSource for ProgramTypes {
             (TypeId::Dwarf(_), None) => return Err(no_dwarf(&self.program.path)),
         };
         let ty = Arc::new(ty);
-        self.loaded.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, ty.clone());
+        known.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, ty.clone());
         Ok(ty)
     }
 
@@ -160,6 +204,15 @@ impl TypeSource for ProgramTypes {
         }
         // The linker leaves out the DWARF of some types; their descriptors say the same.
         self.load(TypeId::Runtime(address)).map(|ty| ty.id)
+    }
+
+    fn shown_name(&self, ty: &GoType) -> String {
+        // `%T` prints the descriptor's own name, where there is a descriptor.
+        let own = ty.descriptor.zip(self.descriptors().ok()).and_then(|(address, descriptors)| {
+            let descriptor = descriptors.descriptor(address).ok()?;
+            descriptors.own_name(&descriptor).ok()?
+        });
+        own.unwrap_or_else(|| short_name_by(&ty.name, &|word| self.program.dwarf.as_ref()?.with_package_name(word)))
     }
 
     fn variable_address(&self, name: &str) -> Option<u64> {

@@ -176,7 +176,7 @@ impl Parser<'_> {
     fn expected_at(&self, at: usize, what: impl std::fmt::Display) -> Error {
         let column = self.scan.text.get(..at).map_or(0, |before| before.chars().count()) + 1;
         let form = example(self.types, &self.root);
-        let name = short_name(&self.root.name);
+        let name = self.types.shown_name(&self.root);
         Error::Usage(format!(
             "column {column} of the key: expected {what}; a key of type {name} is written like {form}"
         ))
@@ -200,7 +200,7 @@ impl Parser<'_> {
             self.interface(ty, out)?;
         } else {
             let prefixes = self.type_prefixes();
-            match prefixes.iter().find(|(spelling, _)| spells(spelling, ty)) {
+            match prefixes.iter().find(|(spelling, _)| spells(spelling, self.types, ty)) {
                 Some((_, bracket)) => self.typed(ty, *bracket, out)?,
                 None => self.plain(ty, out)?,
             }
@@ -318,7 +318,7 @@ impl Parser<'_> {
             (0, (1i128 << bits) - 1)
         };
         if !(least..=most).contains(&value) {
-            let name = short_name(&ty.name);
+            let name = self.types.shown_name(ty);
             return Err(self.expected_at(start, format_args!("a {name} from {least} to {most}, not {value}")));
         }
         let len = out.len();
@@ -450,7 +450,7 @@ impl Parser<'_> {
         }
         // As in Go: all fields by position, or any by name, or none at all.
         if !named && count > 0 && count < fields.len() {
-            let name = short_name(&ty.name);
+            let name = self.types.shown_name(ty);
             return Err(self.expected_at(
                 self.scan.at - 1,
                 format_args!("all {} fields of {name}, or fields by name", fields.len()),
@@ -589,10 +589,11 @@ fn is_direct(types: &dyn TypeSource, ty: &GoType, nest: usize) -> Result<bool> {
 }
 
 /// Whether `spelling` names `ty`: in full, by its last path element, or without its package.
-fn spells(spelling: &str, ty: &GoType) -> bool {
-    let short = short_name(&ty.name);
+fn spells(spelling: &str, types: &dyn TypeSource, ty: &GoType) -> bool {
+    let short = types.shown_name(ty);
     spelling == &*ty.name
         || spelling == short
+        || spelling == short_name(&ty.name)
         || short.rsplit_once('.').is_some_and(|(_, bare)| spelling == bare)
         || ty.kind == Kind::Array && spelling.strip_prefix("[...]").is_some_and(|elem| short.ends_with(elem))
 }

@@ -26,7 +26,7 @@ pub use gosyntax::GoSyntax;
 pub use json::{push_string as push_json_string, Json};
 pub use literal::{example, in_interface, parse_key, unquote, Arena, Overlay};
 pub use pattern::{glob, Filter};
-pub use plan::{short_name, Plan, TimeOffsets};
+pub use plan::{short_name, short_name_by, Plan, TimeOffsets};
 pub use quote::push_go_string;
 pub use sink::{Drain, Sink};
 pub use time::GoTime;

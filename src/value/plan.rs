@@ -42,6 +42,7 @@ pub(super) enum Form {
     Func,
     Chan,
     Map,
+    SyncMap,
 }
 
 /// Whether an interface holds a value of the type in its data word itself.
@@ -109,7 +110,7 @@ fn compile(types: &dyn TypeSource, id: TypeId, nest: usize) -> Result<Arc<Plan>>
     let size = usize::try_from(ty.size).map_err(|_| contradiction(&ty, "has an absurd size"))?;
     let form = form(types, &ty, nest)?;
     let direct = direct(&form, size);
-    let name = short_name(&ty.name);
+    let name = types.shown_name(&ty);
     let mut json_name = Vec::new();
     json::push_string(&mut json_name, name.as_bytes());
     Ok(Arc::new(Plan { name: name.into(), json_name: json_name.into(), size, form, direct, ty }))
@@ -138,6 +139,7 @@ fn form(types: &dyn TypeSource, ty: &Arc<GoType>, nest: usize) -> Result<Form> {
             _ => Form::Slice { elem: *elem },
         },
         (Kind::Array, Shape::Array { elem, len }) => array(types, ty, *elem, *len, nest)?,
+        (Kind::Struct, _) if ty.is_sync_map() => Form::SyncMap,
         (Kind::Struct, Shape::Struct(fields)) => structure(types, ty, fields, nest)?,
         (Kind::Interface, Shape::Interface { methods }) => Form::Interface { methods: *methods },
         (Kind::Func, _) => Form::Func,
@@ -205,6 +207,11 @@ fn direct(form: &Form, size: usize) -> Direct {
 /// A type name as `%T` and the runtime print it: `github.com/x/y.T` becomes `y.T`, inside
 /// composite names too. Type arguments keep their paths, as they do in the runtime.
 pub fn short_name(name: &str) -> String {
+    short_name_by(name, &|_| None)
+}
+
+/// The same, where `package` tells words whose package is not called as the last element of its path: `a/yaml.v3.T` is `yaml.T`.
+pub fn short_name_by(name: &str, package: &dyn Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(name.len());
     let mut word = 0;
     let (mut quoted, mut escaped) = (false, false);
@@ -222,16 +229,21 @@ pub fn short_name(name: &str) -> String {
             _ => {}
         }
         if matches!(c, '[' | ']' | '(' | ')' | '{' | '}' | ',' | ';' | ' ' | '*' | '"' | '<') {
-            push_word(&mut out, &name[word..at], keep_path);
+            push_word(&mut out, &name[word..at], keep_path, package);
             out.push(c);
             word = at + c.len_utf8();
         }
     }
-    push_word(&mut out, &name[word..], false);
+    push_word(&mut out, &name[word..], false, package);
     out
 }
 
-fn push_word(out: &mut String, word: &str, keep_path: bool) {
-    let start = if keep_path { 0 } else { word.rfind('/').map_or(0, |slash| slash + 1) };
-    out.push_str(&word[start..]);
+fn push_word(out: &mut String, word: &str, keep_path: bool, package: &dyn Fn(&str) -> Option<String>) {
+    match word.rfind('/').filter(|_| !keep_path) {
+        None => out.push_str(word),
+        Some(slash) => match package(word) {
+            Some(known) => out.push_str(&known),
+            None => out.push_str(&word[slash + 1..]),
+        },
+    }
 }

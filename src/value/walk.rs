@@ -139,6 +139,7 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
             Form::Slice { elem } => return self.slice(plan, *elem, first, word_at(value, 8), word_at(value, 16)),
             Form::Interface { methods } => return self.interface(plan, *methods, first, value),
             Form::Map => return self.map(plan, first),
+            Form::SyncMap => return self.sync_map(plan, value),
             Form::Pointer(elem) => return self.pointer(plan, *elem, first),
             Form::UnsafePointer if first == 0 => self.sink.nil(plan),
             Form::UnsafePointer => self.sink.pointer(plan, first),
@@ -408,18 +409,41 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
             return Ok(());
         }
         let context = self.context;
-        let opened = GoMap::open(context.memory, context.types, plan.ty().id, header)
-            .and_then(|map| Ok((context.plan(map.key.id)?, context.plan(map.elem.id)?, map)));
-        let (key, elem, map) = match opened {
-            Ok(opened) => opened,
+        let opened = GoMap::open(context.memory, context.types, plan.ty().id, header);
+        match opened {
+            Ok(map) if self.open(header, plan) => {
+                let told = self.entries(plan, &map);
+                self.open.pop();
+                told
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.unreadable(&error);
+                Ok(())
+            }
+        }
+    }
+
+    /// A `sync.Map` in place: it can lead back to itself by pointers only, which have an end of their own.
+    fn sync_map(&mut self, plan: &Plan, value: &[u8]) -> Result<()> {
+        match GoMap::sync_in(self.context.memory, self.context.types, plan.ty().clone(), value) {
+            Ok(map) => self.entries(plan, &map),
+            Err(error) => {
+                self.unreadable(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn entries(&mut self, plan: &Plan, map: &GoMap<'_>) -> Result<()> {
+        let context = self.context;
+        let (key, elem) = match context.plan(map.key.id).and_then(|key| Ok((key, context.plan(map.elem.id)?))) {
+            Ok(plans) => plans,
             Err(error) => {
                 self.unreadable(&error);
                 return Ok(());
             }
         };
-        if !self.open(header, plan) {
-            return Ok(());
-        }
         self.sink.begin_map(plan);
         let limit = context.options.elements_limit as u64;
         let mut index = 0;
@@ -443,7 +467,6 @@ impl<S: Sink> Walk<'_, '_, '_, S> {
         };
         let omitted = if full { map.count().saturating_sub(index) } else { 0 };
         self.sink.end_map(index, omitted, problem.as_ref().map(|error| error as &dyn Display));
-        self.open.pop();
         Ok(())
     }
 
