@@ -2,10 +2,12 @@
 
 import json
 import re
+import subprocess
 from collections import Counter
 
 import build
 import pytest
+import toolchains
 from conftest import ROOT, cli, documents, gdb
 from junitparser import Error, Failure, JUnitXml
 from sarif_pydantic import Sarif
@@ -106,6 +108,85 @@ def test_a_baseline_lets_known_findings_pass_unless_they_grow(tmp_path):
     assert status == 1 and states[first["place"]] == "new"
     # A rule that was not checked says nothing of what is gone.
     assert answer["fixed"] == [{"rule": "leaks", "place": "main.mended [select]"}]
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory):
+    """Runs tests/audit with N large maps, whose paths agree where they are shown; gives its process."""
+    running = []
+    programs = {}
+
+    def run(version, large):
+        if version not in programs:
+            programs[version] = tmp_path_factory.mktemp("tenants") / "tenants"
+            subprocess.run([toolchains.go(version), "build", "-o", programs[version], "."], cwd=ROOT / "tests" / "audit",
+                           env=toolchains.environment(version), check=True)
+        process = subprocess.Popen([programs[version], str(large)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout.readline() == f"large: {large}\n"
+        return process
+
+    yield run
+    for process in running:
+        process.communicate()
+
+
+PREFIX = "/var/lib/service/tenants/" + "x" * 35 + "/"
+
+
+def live_audit(process, policy, *words):
+    done = cli("--pid", process.pid, "audit", "--json", "--policy", policy, *words)
+    assert done.returncode in (0, 1), done.stderr
+    [answer] = documents(done.stdout)
+    return done.returncode, answer
+
+
+@BOTH
+def test_a_known_map_does_not_hide_others_that_are_shown_alike(version, tenants, tmp_path):
+    policy, file = tmp_path / "policy.toml", tmp_path / "known.json"
+    policy.write_text('[[map]]\npath = "main.tenants*"\nmax_entries = 10\n')
+    few, many = tenants(version, 1), tenants(version, 4)
+    assert live_audit(few, policy, "--write-baseline", file)[0] == 0
+    assert live_audit(few, policy, "--baseline", file)[0] == 0
+    status, answer = live_audit(many, policy, "--baseline", file)
+    states = {finding["place"]: finding["state"] for finding in answer["findings"]}
+    assert status == 1 and states == {f'main.tenants["{PREFIX}{n}"]': "known" if n == 0 else "new" for n in range(4)}
+    text = cli("--pid", many.pid, "audit", "--policy", policy, "--baseline", file)
+    assert text.stdout.splitlines()[-1] == "audit failed: 3 to mend, 1 known" and PREFIX not in text.stdout
+    # A policy can ask for one of them.
+    policy.write_text(f'[[map]]\npath = "main.tenants[*/2\\"]"\nmax_entries = 10\n')
+    assert [finding["place"] for finding in live_audit(many, policy)[1]["findings"]] == [f'main.tenants["{PREFIX}2"]']
+
+
+def test_a_baseline_of_the_form_that_cut_paths_is_read_and_said(tenants, tmp_path):
+    policy, file = tmp_path / "policy.toml", tmp_path / "known.json"
+    policy.write_text('[[map]]\npath = "main.tenants*"\nmax_entries = 10\n')
+    cut = {"rule": "map-entries", "place": f'main.tenants["{PREFIX[:40]}"…]', "value": 100}
+    gone = {"rule": "map-entries", "place": 'main.mended["/var/lib"…]', "value": 100}
+    file.write_text(json.dumps({"schema": "mapscope.audit-baseline/1", "findings": [cut, gone]}))
+    status, answer = live_audit(tenants("1.27.3", 4), policy, "--baseline", file)
+    assert status == 1 and sorted(finding["state"] for finding in answer["findings"]) == ["known", "new", "new", "new"]
+    [note] = [note for note in answer["notes"] if "older form" in note]
+    assert "1 of its findings cannot be matched for certain" in note and "3 more that fit count as new" in note
+    assert answer["fixed"] == [{"rule": gone["rule"], "place": gone["place"]}]
+
+
+def test_one_known_finding_stands_for_one(tmp_path):
+    """Heap objects of one type have one place; what is known of it is matched with what it covers."""
+    dump = build.dump("leaks", "1.27.3", args=("trailing-space",))
+    policy = '[[map]]\npath = "*"\nmax_entries = 0\n'
+    file = tmp_path / "known.json"
+    _, answer = audit(dump, tmp_path, policy, "--write-baseline", file)
+    known = json.loads(file.read_text())["findings"]
+    twice = next(place for place, count in Counter(one["place"] for one in known).items() if count > 1)
+    same = sorted((one for one in known if one["place"] == twice), key=lambda one: one["value"])
+    for lacking in same:
+        left = list(known)
+        left.remove(lacking)
+        file.write_text(json.dumps({"schema": "mapscope.audit-baseline/2", "findings": left}))
+        status, answer = audit(dump, tmp_path, policy, "--baseline", file)
+        failing = [finding for finding in answer["findings"] if finding["state"] != "known"]
+        assert status == 1 and [finding["place"] for finding in failing] == [twice]
 
 
 #: Text of a stranger: a function's name that tries to leave XML and JSON, and to mislead the eye.

@@ -23,12 +23,16 @@ pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Map
             false => Report::default(),
         };
         // An address says nothing in the next run.
-        let path = match map.found {
-            Found::Candidate => format!("(heap).{}", found.type_name(map)),
-            _ => found.path(map),
+        let (path, shown) = match map.found {
+            Found::Candidate => {
+                let path = format!("(heap).{}", found.type_name(map));
+                (path.clone(), path)
+            }
+            _ => (found.whole_path(map), found.path(map)),
         };
         maps.push(MapFacts {
             path,
+            shown,
             type_name: found.type_name(map).to_string(),
             entries: map.count,
             bytes: map.bytes,

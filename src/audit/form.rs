@@ -6,6 +6,9 @@ use crate::{Error, Result};
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 
+/// Characters of a place that only a baseline knows in a line of text.
+const SHOWN_PLACE: usize = 200;
+
 /// The forms of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -59,16 +62,29 @@ fn text(audit: &Audit) -> String {
         let _ = writeln!(text, "FAIL {}: not checked: {}", rule.name(), visible(why));
     }
     for (rule, place) in &audit.fixed {
-        let _ = writeln!(text, "gone {rule}: {}", visible(place));
+        let _ = writeln!(text, "gone {rule}: {}", visible(&short(place)));
     }
-    for note in &audit.notes {
-        let _ = writeln!(text, "note: {}", visible(note));
+    for note in notes(audit) {
+        let _ = writeln!(text, "note: {}", visible(&note));
     }
     let failed = audit.findings.iter().filter(|finding| finding.fails()).count() + audit.unchecked.len();
     let known = audit.findings.len() - audit.findings.iter().filter(|finding| finding.fails()).count();
     let verdict = if audit.passed() { "passed" } else { "failed" };
     let _ = writeln!(text, "audit {verdict}: {failed} to mend, {known} known");
     text
+}
+
+/// What a reader should know besides.
+pub(super) fn notes(audit: &Audit) -> Vec<String> {
+    audit.notes.iter().cloned().chain(audit.cut.as_ref().map(ToString::to_string)).collect()
+}
+
+/// A place of a baseline in a line; only here is it cut.
+pub(super) fn short(place: &str) -> String {
+    match place.char_indices().nth(SHOWN_PLACE) {
+        Some((end, _)) => format!("{}…", &place[..end]),
+        None => place.to_string(),
+    }
 }
 
 fn document(audit: &Audit) -> Value {
@@ -89,6 +105,6 @@ fn document(audit: &Audit) -> Value {
         "checked": named(&audit.checked),
         "unchecked": named(&audit.unchecked),
         "fixed": audit.fixed.iter().map(|(rule, place)| json!({"rule": rule, "place": place})).collect::<Vec<_>>(),
-        "notes": audit.notes,
+        "notes": notes(audit),
     })
 }

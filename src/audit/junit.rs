@@ -33,7 +33,7 @@ fn write(audit: &Audit, xml: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
                     for finding in failing(rule) {
                         let at =
                             finding.source.as_ref().map_or(String::new(), |(file, line)| format!("\n{file}:{line}"));
-                        let (place, said) = (printable(&finding.place), printable(&format!("{}{at}", finding.message)));
+                        let (place, said) = (printable(&finding.shown), printable(&format!("{}{at}", finding.message)));
                         let failure = [("type", finding.state.name()), ("message", place.as_str())];
                         let failure = xml.create_element("failure").with_attributes(failure);
                         failure.write_text_content(BytesText::new(&said))?;

@@ -89,8 +89,10 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Finding {
     pub rule: Rule,
-    /// What is the same from run to run: a map's owner path, a cluster's state and function.
+    /// What is the same from run to run: a map's owner path with nothing cut, a cluster's state and function.
     pub place: String,
+    /// The same as it is shown.
+    pub shown: String,
     /// How bad: larger is worse. Goroutines, entries, bytes, wasted bytes, findings.
     pub value: u64,
     pub message: String,
@@ -116,6 +118,8 @@ pub struct Audit {
     pub findings: Vec<Finding>,
     /// Rule and place of baseline findings that are gone.
     pub fixed: Vec<(String, String)>,
+    /// How findings of a baseline of the first form were matched, whose long paths are cut.
+    pub cut: Option<baseline::CutPlaces>,
     /// What else a reader should know.
     pub notes: Vec<String>,
 }
@@ -126,25 +130,42 @@ impl Audit {
         self.unchecked.is_empty() && !self.findings.iter().any(Finding::fails)
     }
 
-    fn find(&mut self, rule: Rule, place: impl Into<String>, value: u64, message: String) {
-        self.findings.push(Finding { rule, place: place.into(), value, message, source: None, state: State::New });
+    fn find(&mut self, rule: Rule, place: Place, value: u64, message: String) {
+        let Place { whole, shown } = place;
+        self.findings.push(Finding { rule, place: whole, shown, value, message, source: None, state: State::New });
     }
 
     /// Checks `value` against a limit, if the policy has one.
-    fn limit(&mut self, rule: Rule, place: &str, value: u64, most: Option<u64>, what: &str) {
+    fn limit(&mut self, rule: Rule, place: Place, value: u64, most: Option<u64>, what: &str) {
         let Some(most) = most else { return };
         self.checked.entry(rule).or_default();
         if value > most {
-            self.find(rule, place, value, format!("{place}: {value} {what}, at most {most} allowed"));
+            let message = format!("{}: {value} {what}, at most {most} allowed", place.shown);
+            self.find(rule, place, value, message);
         }
+    }
+}
+
+/// A place as it is told from others, and as it is shown.
+struct Place {
+    whole: String,
+    shown: String,
+}
+
+impl Place {
+    /// One that is short.
+    fn named(name: &str) -> Place {
+        Place { whole: name.to_string(), shown: name.to_string() }
     }
 }
 
 /// What an audit needs to know of one map.
 #[derive(Debug, Clone)]
 pub struct MapFacts {
-    /// Owner path.
+    /// Owner path, whole: by it maps are told apart, and a policy's globs match it.
     pub path: String,
+    /// Owner path, long keys cut.
+    pub shown: String,
     pub type_name: String,
     pub entries: u64,
     pub bytes: u64,
@@ -152,6 +173,12 @@ pub struct MapFacts {
     pub load: Option<f64>,
     pub findings: Vec<MapFinding>,
     pub nan_keys: u64,
+}
+
+impl MapFacts {
+    fn place(&self) -> Place {
+        Place { whole: self.path.clone(), shown: self.shown.clone() }
+    }
 }
 
 /// The maps of a target.
@@ -181,7 +208,7 @@ pub fn audit(policy: &Policy, evidence: &Evidence, maps: Option<&Maps>) -> Audit
 
 fn goroutines(policy: &Policy, evidence: &Evidence, audit: &mut Audit) {
     let count = goroutine_count(evidence);
-    audit.limit(Rule::Goroutines, "goroutines", count, policy.goroutines.max, "goroutines");
+    audit.limit(Rule::Goroutines, Place::named("goroutines"), count, policy.goroutines.max, "goroutines");
     if let Some(said) = audit.checked.get_mut(&Rule::Goroutines) {
         *said = format!("{count} goroutines");
     }
@@ -228,9 +255,11 @@ fn leak(cluster: &Cluster) -> Finding {
     for term in &cluster.score.terms {
         message += &format!("; {} {:+}", term.because, term.points);
     }
+    let Place { whole, shown } = Place::named(&format!("{function} [{}]", cluster.state));
     Finding {
         rule: Rule::Leaks,
-        place: format!("{function} [{}]", cluster.state),
+        place: whole,
+        shown,
         value: cluster.count,
         message,
         source: at.filter(|frame| !frame.file.is_empty()).map(|frame| (frame.file.clone(), frame.line)),
@@ -241,16 +270,17 @@ fn leak(cluster: &Cluster) -> Finding {
 fn totals(policy: &Policy, maps: &Maps, audit: &mut Audit) {
     let sum = |of: fn(&MapFacts) -> u64| maps.maps.iter().map(of).sum();
     let total = &policy.total;
-    audit.limit(Rule::TotalMaps, "all maps", maps.maps.len() as u64, total.max_maps, "maps");
-    audit.limit(Rule::TotalEntries, "all maps", sum(|map| map.entries), total.max_entries, "entries");
-    audit.limit(Rule::TotalBytes, "all maps", sum(|map| map.bytes), total.max_bytes, "bytes");
+    let all = || Place::named("all maps");
+    audit.limit(Rule::TotalMaps, all(), maps.maps.len() as u64, total.max_maps, "maps");
+    audit.limit(Rule::TotalEntries, all(), sum(|map| map.entries), total.max_entries, "entries");
+    audit.limit(Rule::TotalBytes, all(), sum(|map| map.bytes), total.max_bytes, "bytes");
 }
 
 fn one_map(policy: &Policy, map: &MapFacts, audit: &mut Audit) {
     if let Some(limits) = policy.limits_of(&map.path) {
-        audit.limit(Rule::MapEntries, &map.path, map.entries, limits.max_entries, "entries");
-        audit.limit(Rule::MapBytes, &map.path, map.bytes, limits.max_bytes, "bytes");
-        audit.limit(Rule::NanKeys, &map.path, map.nan_keys, limits.max_nan_keys, "keys that are NaN");
+        audit.limit(Rule::MapEntries, map.place(), map.entries, limits.max_entries, "entries");
+        audit.limit(Rule::MapBytes, map.place(), map.bytes, limits.max_bytes, "bytes");
+        audit.limit(Rule::NanKeys, map.place(), map.nan_keys, limits.max_nan_keys, "keys that are NaN");
         load(limits, map, audit);
     }
     let Some(least) = policy.integrity.severity else { return };
@@ -262,8 +292,10 @@ fn one_map(policy: &Policy, map: &MapFacts, audit: &mut Audit) {
         let all: Vec<&str> = broken.iter().filter(|f| f.kind == kind).map(|f| f.detail.as_str()).collect();
         let more = if all.len() > 3 { format!("; and {} more", all.len() - 3) } else { String::new() };
         let shown = all[..all.len().min(3)].join("; ");
-        let message = format!("{} ({}): {}: {shown}{more}: {}", map.path, map.type_name, kind.name(), kind.meaning());
-        audit.find(Rule::Integrity, format!("{} {}", map.path, kind.name()), all.len() as u64, message);
+        let message = format!("{} ({}): {}: {shown}{more}: {}", map.shown, map.type_name, kind.name(), kind.meaning());
+        let at = |path: &str| format!("{path} {}", kind.name());
+        let place = Place { whole: at(&map.path), shown: at(&map.shown) };
+        audit.find(Rule::Integrity, place, all.len() as u64, message);
     }
 }
 
@@ -275,8 +307,8 @@ fn load(limits: &MapLimits, map: &MapFacts, audit: &mut Audit) {
     }
     let wasted = (map.bytes as f64 * (1.0 - load)) as u64;
     let message =
-        format!("{}: {load:.2} of the slots live in {} bytes, at least {least} asked for", map.path, map.bytes);
-    audit.find(Rule::MapLoad, map.path.clone(), wasted, message);
+        format!("{}: {load:.2} of the slots live in {} bytes, at least {least} asked for", map.shown, map.bytes);
+    audit.find(Rule::MapLoad, map.place(), wasted, message);
 }
 
 fn say_what_was_checked(policy: &Policy, maps: &Maps, audit: &mut Audit) {

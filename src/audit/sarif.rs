@@ -9,7 +9,7 @@ pub fn document(audit: &Audit) -> Value {
     let unchecked = audit.unchecked.iter().map(|(rule, why)| {
         json!({"level": "error", "descriptor": {"id": rule.name()}, "message": {"text": format!("{} was not checked: {why}", rule.name())}})
     });
-    let notes = audit.notes.iter().map(|note| json!({"level": "note", "message": {"text": note}}));
+    let notes = super::form::notes(audit).into_iter().map(|note| json!({"level": "note", "message": {"text": note}}));
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -43,7 +43,7 @@ fn result(finding: &Finding, rules: &[Rule]) -> Value {
         "level": if finding.rule == Rule::MapLoad { "warning" } else { "error" },
         "message": {"text": finding.message},
         "locations": [location],
-        "partialFingerprints": {"place/v1": format!("{} {}", finding.rule.name(), finding.place)},
+        "partialFingerprints": {"place/v2": format!("{} {}", finding.rule.name(), finding.place)},
         "properties": {"value": finding.value},
         "baselineState": match finding.state {
             State::New => "new",

@@ -27,7 +27,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use steps::{Place, Steps, NONE};
+use steps::{Extent, Place, Steps, NONE};
 use visit::{Batch, Child, Item, Target, World, UNTYPED};
 use visited::{Tag, Visited};
 
@@ -128,9 +128,18 @@ impl Reach<'_> {
         self.or(map).iter().filter_map(|&ty| Some(self.session.types.load(ty).ok()?.name.clone())).collect()
     }
 
-    /// A map's owner path: `main.server.sessions["a"].cache`.
+    /// A map's owner path as it is shown, long keys cut: `main.server.sessions["a"].cache`.
     pub fn path(&self, map: &Reached) -> String {
-        self.steps.path(&self.plans, &self.session.types, &*self.session.memory, map.place)
+        self.path_to(map, Extent::Shown)
+    }
+
+    /// The same with nothing cut, to tell maps apart by.
+    pub fn whole_path(&self, map: &Reached) -> String {
+        self.path_to(map, Extent::Whole)
+    }
+
+    fn path_to(&self, map: &Reached, extent: Extent) -> String {
+        self.steps.path(&self.plans, &self.session.types, &*self.session.memory, map.place, extent)
     }
 }
 

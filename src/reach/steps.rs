@@ -16,6 +16,19 @@ const KEY_BYTES: usize = 40;
 const MAX_STEPS: usize = 64;
 /// The same step this often or less is written out.
 const WRITTEN_OUT: u64 = 3;
+/// Bytes of one string in a whole path.
+const WHOLE_KEY_BYTES: usize = 1 << 16;
+/// Bytes of a whole path; a longer one ends in a hash of all of it.
+const MAX_WHOLE: usize = 1 << 16;
+
+/// How much of a path is put into words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// As much as people read: long keys and paths are cut.
+    Shown,
+    /// All of it: what tells one place from another.
+    Whole,
+}
 
 /// Where something hangs: the step above, what leads there from it, and the index or the key's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,24 +63,35 @@ impl Steps {
     }
 
     /// The path to a place, in words.
-    pub fn path(&self, plans: &Plans<'_>, types: &dyn TypeSource, memory: &dyn Memory, place: Place) -> String {
+    pub fn path(
+        &self,
+        plans: &Plans<'_>,
+        types: &dyn TypeSource,
+        memory: &dyn Memory,
+        place: Place,
+        extent: Extent,
+    ) -> String {
+        let most = if extent == Extent::Whole { usize::MAX } else { MAX_STEPS };
         let mut steps = vec![place];
         while let Some(&above) = steps.last().and_then(|last| self.0.get(last.parent as usize)) {
             steps.push(above);
-            if steps.len() > MAX_STEPS {
+            if steps.len() > most {
                 break;
             }
         }
         let mut text = String::new();
-        if steps.len() > MAX_STEPS {
+        if steps.len() > most {
             text.push('…');
         }
-        let options = Options { depth: 1, string_limit: KEY_BYTES, elements_limit: 4, ..Options::default() };
+        let options = match extent {
+            Extent::Shown => Options { depth: 1, string_limit: KEY_BYTES, elements_limit: 4, ..Options::default() },
+            Extent::Whole => Options { string_limit: WHOLE_KEY_BYTES, ..Options::default() },
+        };
         let context = Context::new(memory, types, options, &Quiet);
         for step in steps.iter().rev() {
             let info: &Lead = plans.lead(step.lead & !INDEXED);
             match info.kind {
-                LeadKind::Entry(key) => text += &format!("[{}]", key_text(&context, key, step.payload)),
+                LeadKind::Entry(key) => text += &format!("[{}]", key_text(&context, key, step.payload, extent)),
                 LeadKind::Field if step.lead & INDEXED != 0 => text += &format!("[{}]", step.payload),
                 _ => {}
             }
@@ -80,11 +104,23 @@ impl Steps {
                 }
             }
         }
-        text
+        match text.len() > MAX_WHOLE {
+            true => hashed(&text),
+            false => text,
+        }
     }
 }
 
-fn key_text(context: &Context<'_>, ty: TypeId, address: u64) -> String {
+/// The beginning of a text and a hash of all of it, the same in every version (FNV-1a).
+fn hashed(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let start = (0..=MAX_WHOLE / 2).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…#{hash:016x}", &text[..start])
+}
+
+fn key_text(context: &Context<'_>, ty: TypeId, address: u64, extent: Extent) -> String {
     let mut text = Vec::new();
     let written = context.types.load(ty).and_then(|loaded| {
         let (plan, bytes) = (context.plan(ty)?, context.memory.bytes(address, loaded.size as usize)?);
@@ -92,6 +128,7 @@ fn key_text(context: &Context<'_>, ty: TypeId, address: u64) -> String {
     });
     let is_string = context.types.load(ty).is_ok_and(|ty| ty.kind == Kind::String);
     match written {
+        Ok(()) if extent == Extent::Whole => String::from_utf8_lossy(&text).into_owned(),
         Ok(()) if is_string || text.len() <= 2 * KEY_BYTES => String::from_utf8_lossy(&text).into_owned(),
         _ => "…".into(),
     }
