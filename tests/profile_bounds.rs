@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use mapscope::evidence::profile::{parse, Kind, Profile, ProfileError, Records};
+use mapscope::evidence::profile::{parse, Kind, Note, Profile, ProfileError, Records};
 use mapscope::evidence::profile_report::profile_report;
 use proptest::prelude::*;
 
@@ -84,7 +84,7 @@ proptest! {
         "goroutine ", "1", "99999999999999999999", " [", "]:", "\n", "running", "chan receive (nil chan)", ", ", " minutes",
         "main.f(", "0x1", "{", "}", ")", "\t", "/a.go", ":", "12", " +0x", " fp=0x1 sp=0x2 pc=0x3", "created by ", " in goroutine ",
         "...", " frames elided...", "[originating from goroutine ", "runtime stack:", "panic: ", "goroutine profile: total ", " @ ",
-        "# labels: ", "#\t", "\"", "\\u00", "{\"log\":\"", "\",\"stream\":\"stderr\"}", "2026-01-02T03:04:05Z stderr P ", "F ", "\r", "é", "\u{0}",
+        "# labels: ", "#\t", "\\n", "\\t", "\\\\", "\\\"", "#012", " pc=0x7", "non-Go function", "\"", "\\u00", "{\"log\":\"", "\",\"stream\":\"stderr\"}", "2026-01-02T03:04:05Z stderr P ", "F ", "\r", "é", "\u{0}",
     ]), 0..80)) {
         read_all(words.concat().as_bytes());
     }
@@ -155,7 +155,7 @@ fn hostile_sizes_stay_cheap() {
     let lines = b"goroutine 1 [goroutine 1 [goroutine 1 [goroutine 1 [\n".repeat(1 << 16);
     assert_eq!(parse(&lines).unwrap_err(), ProfileError::Unrecognised);
     let long = [STACKS, b"\n", &b"x".repeat(40 << 20), b"\n"].concat();
-    assert!(parse(&long).unwrap().notes.iter().any(|note| note.contains("over 1 MiB")));
+    assert!(parse(&long).unwrap().notes.contains(&Note::Overlong(1)));
 
     let deep = [b"goroutine 1 [running]:\n".as_slice(), &b"main.f(0x1)\n\t/a.go:1 +0x1\n".repeat(1 << 17)].concat();
     assert_eq!(walk(&parse(&deep).unwrap()), (1 << 17) * ("/a.go".len() + "0x1".len()));
@@ -202,7 +202,7 @@ fn odd_forms_are_read() {
     // Running elsewhere: no frames, but a creator.
     assert!(by_id(7).unavailable && names(7).is_empty() && by_id(7).parent == Some(1));
     // Calls out of Go, with and without a symbolizer.
-    assert_eq!(names(8), ["non-Go function", "runtime.cgocall", "main._Cfunc_wait", "main.callC"]);
+    assert_eq!(names(8), ["non-Go function at pc=0x7f3a5c0d2117", "runtime.cgocall", "main._Cfunc_wait", "main.callC"]);
     // Go 1.24 and 1.25 synctest.
     assert_eq!((by_id(9).bubble, by_id(10).bubble, by_id(10).durable), (Some(3), Some(4), true));
     assert_eq!(by_id(10).reason.map(text), Some("chan receive"));
@@ -266,6 +266,121 @@ fn growth_is_told_over_several_profiles() {
     assert_eq!((rows[1]["grows"].as_bool(), rows[1]["growth"].as_i64()), (Some(false), Some(1)));
     let text = profile_report(&files, false).unwrap();
     assert!(text.contains("trend: 1 cluster grows") && text.contains("2 -> 4 -> 9 (+7, grows)"), "{text}");
+}
+
+fn report(files: &[(&str, &[u8])]) -> serde_json::Value {
+    serde_json::from_str(&profile_report(files, true).unwrap()).unwrap()
+}
+
+fn names(cluster: &serde_json::Value) -> Vec<&str> {
+    cluster["frames"].as_array().unwrap().iter().map(|frame| frame["func"].as_str().unwrap()).collect()
+}
+
+/// Goroutines in different C functions are not alike.
+#[test]
+fn goroutines_in_c_are_told_apart_by_their_c_frames() {
+    let goroutine = |goid: u64, frames: &str| {
+        format!(
+            "goroutine {goid} [syscall]:\n{frames}main._Cfunc_load()\n\t_cgo_gotypes.go:41 +0x34\nmain.load()\n\t/app/main.go:15 +0x1c\ncreated by main.main in goroutine 1\n\t/app/main.go:20 +0x64\n\n"
+        )
+    };
+    let dump = [
+        goroutine(5, "read_block\n\t/src/native.c:7 pc=0x481b3c\nload_page\n\t/src/native.c:12 pc=0x481b5f\n"),
+        goroutine(6, "wait_for_lock\n\t/src/native.c:30 pc=0x481c3c\nnon-Go function\n\tpc=0x481b10\n"),
+        goroutine(7, "non-Go function\n\tpc=0x481b20\n"),
+        goroutine(8, "non-Go function\n\tpc=0x481b30\n"),
+    ]
+    .concat();
+    let report = report(&[("in.txt", dump.as_bytes())]);
+    let clusters = report["clusters"].as_array().unwrap();
+    assert_eq!(clusters.len(), 4);
+    let of = |goid: u64| names(clusters.iter().find(|c| c["goids"] == serde_json::json!([goid])).unwrap());
+    assert_eq!(of(5), ["read_block", "load_page", "main._Cfunc_load", "main.load"]);
+    assert_eq!(of(6), ["wait_for_lock", "non-Go function at pc=0x481b10", "main._Cfunc_load", "main.load"]);
+    assert_eq!(of(8)[0], "non-Go function at pc=0x481b30");
+    assert_eq!(report["profiles"][0]["notes"], serde_json::json!([]));
+}
+
+/// Stacks without their goroutine's line are not silently left out; those that no goroutine has are not missed.
+#[test]
+fn what_stands_outside_goroutines_is_said() {
+    let head =
+        "main.worker(0xc000012345)\n\t/app/worker.go:20 +0x61\ncreated by main.start\n\t/app/main.go:9 +0x1c\n\n";
+    let rest = "goroutine 134 [IO wait, 91 minutes]:\nmain.serve(0x1)\n\t/app/serve.go:7 +0x60\ncreated by main.start\n\t/app/main.go:9 +0x1c\n";
+    let notes = |dump: &str| parse(dump.as_bytes()).unwrap().notes;
+    assert_eq!(notes(&format!("{head}{rest}")), [Note::BeginsInside]);
+    assert_eq!(notes(&format!("\t/app/worker.go:20 +0x61\n\n{rest}")), [Note::BeginsInside]);
+    assert_eq!(notes(&format!("{rest}\n{head}")), [Note::LostHeaders(1)]);
+    assert_eq!(notes(&format!("{rest}\n{head}{head}{rest}")), [Note::LostHeaders(2)]);
+    for whole in [
+        "fatal error: sweep\n\nruntime stack:\nruntime.throw({0x47f6a0?, 0x4c5a18?})\n\t/go/src/runtime/panic.go:1 +0x1\n\n",
+        "panic: x\n\nrunning tests:\n\tTestA (1s)\n\n",
+        "WARNING: DATA RACE\nWrite at 0x1 by goroutine 7:\n  main.f()\n      /a.go:1 +0x1\n\n",
+        "error: no\nmain.f\n\t/a.go:1\n",
+    ] {
+        assert_eq!(notes(&format!("{whole}{rest}")), [], "{whole}");
+    }
+}
+
+/// What the runtime says of a panic that was recovered, of an ancestor's stack, of a thread and of the collector.
+#[test]
+fn words_of_the_runtime_beside_frames_are_kept() {
+    let dump = "panic: first [recovered]\n\tpanic: second\n\ngoroutine 9 [chan receive (scan), 2 minutes, locked to thread]:\nmain.leaf()\n\t/m.go:30 +0x17\ncreated by main.mid\n\t/m.go:34 +0x25\n[originating from goroutine 5]:\nmain.mid(...)\n\t/m.go:34 +0x25\n...additional frames elided...\ncreated by main.main\n\t/m.go:50 +0x11d\n";
+    let profile = parse(dump.as_bytes()).unwrap();
+    assert_eq!(profile.causes, ["panic: first [recovered]", "panic: second"]);
+    let Records::Goroutines(all) = &profile.records else { panic!("a traceback has goroutines") };
+    let one = &all[0];
+    assert_eq!((one.parent, one.elided, one.scan, one.locked, one.minutes), (Some(5), None, true, true, Some(2)));
+    assert_eq!(profile.notes, []);
+}
+
+/// Frames that are not shown, because the runtime left them out or because they repeat, are counted.
+#[test]
+fn frames_that_are_not_shown_are_said() {
+    let dump = |frames: usize, elided: &str| {
+        let deep = "main.walk(0x1)\n\t/m.go:9 +0x1d\n".repeat(frames);
+        format!("goroutine {frames} [select]:\n{deep}{elided}main.run()\n\t/m.go:20 +0x1d\n\n")
+    };
+    let text = [dump(50, "...51 frames elided...\n"), dump(3, "")].concat();
+    let report = report(&[("a", text.as_bytes())]);
+    let clusters = report["clusters"].as_array().unwrap();
+    assert_eq!(clusters.len(), 1);
+    assert_eq!(clusters[0]["frames_collapsed"], serde_json::json!({"least": 2, "most": 49}));
+    let text = profile_report(&[("a", text.as_bytes())], false).unwrap();
+    assert!(text.contains("recursion shown once: 2 to 49 more frames"), "{text}");
+    assert!(text.contains("stacks cut by the runtime: 1 goroutine, up to 51 frames of one"), "{text}");
+}
+
+/// A dump in one line of a log, and one whose line was cut.
+#[test]
+fn a_dump_in_one_log_line_is_read() {
+    let line = r#"Jan 02 03:04:05 host-1 serverd[77]: time="2026-01-02T03:04:05Z" level=info msg="=== stack dump ===\ngoroutine 11 [running]:\nmain.dump()\n\t/app/dump.go:7 +0x98\n\ngoroutine 1 [chan receive, 90 minutes]:\nmain.main()\n\t/app/main.go:9 +0x10\n""#;
+    let found = report(&[("in.txt", line.as_bytes())]);
+    assert_eq!(found["profiles"][0]["goroutines"], 2);
+    assert_eq!(found["profiles"][0]["truncated"], false);
+    let waits = found["clusters"].as_array().unwrap().iter().find(|c| c["goids"] == serde_json::json!([1])).unwrap();
+    assert_eq!(waits["minutes"]["most"], 90);
+    assert_eq!(waits["frames"][0]["line"], 9);
+    let cut = report(&[("in.txt", &line.as_bytes()[..line.len() - 20])]);
+    assert_eq!(cut["profiles"][0]["truncated"], true);
+    // A dump in one line may be longer than any line of its own.
+    let many: String = (1..30_000).map(|n| format!("goroutine {n} [select]:\nmain.f()\n\t/a.go:1 +0x1\n\n")).collect();
+    let found = parse(format!("msg={many:?}\n").as_bytes()).unwrap();
+    assert_eq!((found.total, &found.notes[..]), (29_999, &[Note::Unescaped(1)][..]));
+}
+
+/// A file whose gzip data ends at a goroutine's end looks whole, and is not.
+#[test]
+fn a_profile_that_lost_its_end_is_truncated() {
+    let goroutine = |n: u64| format!("goroutine {n} [select]:\nmain.f()\n\t/a.go:1 +0x1\n\n");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(goroutine(1).as_bytes()).unwrap();
+    encoder.flush().unwrap();
+    let cut = encoder.get_ref().len();
+    encoder.write_all(goroutine(2).as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let truncated = |data: &[u8]| report(&[("a", data)])["profiles"][0]["truncated"].clone();
+    assert_eq!((truncated(&whole), truncated(&whole[..cut])), (false.into(), true.into()));
 }
 
 /// Names in a file cannot steer the terminal.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use mapscope::evidence::profile::{parse, Frame, Goroutine, Group, Kind, Profile, Records};
+use mapscope::evidence::profile::{parse, Frame, Goroutine, Group, Kind, Note, Profile, Records};
 use mapscope::evidence::profile_report::profile_report;
 use serde_json::Value;
 
@@ -229,7 +229,7 @@ fn assert_proto(sample: &Sample, name: &str, kind: Kind) {
 fn assert_text(sample: &Sample, name: &str, kind: Kind) {
     let profile = parse(&sample.read(name)).unwrap();
     assert_eq!(profile.kind, kind);
-    assert_eq!(profile.notes, Vec::<String>::new());
+    assert_eq!(profile.notes, []);
     let mut ours: Vec<(u64, Vec<u64>)> = Vec::new();
     for group in groups(&profile) {
         // pprof turns return addresses into call addresses.
@@ -312,6 +312,10 @@ fn assert_wrapped(data: &[u8]) {
     }
 }
 
+fn json(text: &str) -> String {
+    serde_json::json!(text).to_string()
+}
+
 /// A dump as log pipelines pass it on.
 fn wrappings(data: &[u8]) -> Vec<(&'static str, String)> {
     let text = String::from_utf8(data.to_vec()).unwrap();
@@ -345,6 +349,25 @@ fn wrappings(data: &[u8]) -> Vec<(&'static str, String)> {
         ("syslog", wrap(&|n, l| format!("Jan {:2} 03:04:05 host app[12]: {}\n", 1 + n % 28, l.replace('\t', "#011")))),
         ("compose", wrap(&|_, l| format!("\u{1b}[36mweb-1  |\u{1b}[0m {l}\n"))),
         ("klog", wrap(&|n, l| format!("E0102 03:04:05.{:06} {:>5} {}\n", n, n, l))),
+        (
+            "logfmt",
+            format!("Jan 02 03:04:05 host app[77]: time=\"2026-01-02T03:04:05Z\" level=info msg={}\n", json(&text)),
+        ),
+        (
+            "JSON field",
+            format!("{{\"level\":\"error\",\"msg\":\"stopping\",\"debug\":{{\"stacks\":[{}]}}}}\n", json(&text)),
+        ),
+        ("JSON in JSON", {
+            let inner = format!("{{\"msg\":{},\"n\":1}}\n", json(&text));
+            format!("{{\"log\":{},\"stream\":\"stderr\"}}\n", json(&inner))
+        }),
+        (
+            "JSON in logfmt",
+            format!("I0102 03:04:05.000001 7 main.go:3] event={}\n", json(&format!("{{\"s\":{}}}", json(&text)))),
+        ),
+        ("JSON after a prefix", format!("web-1  | {{\"stack\":{},\"caller\":\"x.go:1\"}}\n", json(&text))),
+        ("Go's quotes", format!("E0102 03:04:05.000001 7 main.go:3] \"Observed a panic\" stack={text:?}\n")),
+        ("rsyslog", format!("Jan  2 03:04:05 host app: {}\n", text.replace('\n', "#012").replace('\t', "#011"))),
         ("indented", wrap(&|_, l| format!("    {l}\n"))),
         (
             "interleaved",
@@ -406,15 +429,81 @@ fn assert_crashes(sample: &Sample, with: Features) {
     }
 }
 
+/// C frames as the runtime prints them, which are nothing but what the symbolizer says and an address.
+fn assert_foreign_frames(version: &str) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("profiles-{version}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("cgo");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profiles/cgo");
+    let build = ["build", "-o", program.to_str().unwrap(), "."];
+    run(go(version).args(build).current_dir(source).env("CGO_ENABLED", "1"));
+    let dump = Command::new(&program).output().unwrap().stderr;
+    let profile = parse(&dump).unwrap();
+    let first = goroutines(&profile)[&1];
+    let text = |id| profile.symbols.text(id);
+    let frames: Vec<_> = profile
+        .frames(first)
+        .map(|(frame, args)| (text(frame.function), args, text(frame.file), frame.line, frame.pc.unwrap_or(0)))
+        .collect();
+    let foreign = [
+        ("read_block", "", "/src/native.c", 7, 0x1001),
+        ("std::map<int, page*>::at(int const&) const", "", "/usr/include/c++/map", 541, 0x2002),
+        ("store.load", "0x1", "/src/store.cc", 30, 0x3003),
+        ("non-Go function at pc=0x4004", "", "/src/nameless.s", 2, 0x4004),
+        ("non-Go function at pc=0x5005", "", "", 0, 0x5005),
+    ];
+    assert_eq!(frames[..5], foreign, "{}", String::from_utf8_lossy(&dump));
+    let callers: Vec<&str> = frames[5..].iter().map(|frame| frame.0).filter(|name| name.starts_with("main.")).collect();
+    assert_eq!(callers, ["main._Cfunc_crash", "main.callC", "main.main"]);
+}
+
+/// A debug=1 profile whose first line was lost, and more.
+fn assert_rest_of_text(data: &[u8]) {
+    let whole = describe(&parse(data).unwrap());
+    let first_line = data.iter().position(|&b| b == b'\n').unwrap() + 1;
+    let rest = parse(&data[first_line..]).unwrap();
+    assert_eq!(describe(&rest), whole);
+    assert_eq!((rest.kind, &rest.notes[..]), (Kind::GoroutineText, &[Note::NoTitle][..]));
+    for (form, wrapped) in wrappings(&data[first_line..]).into_iter().filter(|(form, _)| *form != "interleaved") {
+        // Without the title nothing but the word in a function's name could tell that a quoted text is a profile.
+        if wrapped.lines().count() > 1 {
+            assert_eq!(describe(&parse(wrapped.as_bytes()).unwrap()), whole, "{form}");
+        }
+    }
+    let inside = first_line + data[first_line..].iter().position(|&b| b == b'\n').unwrap() + 1;
+    let rest = parse(&data[inside..]).unwrap();
+    assert_eq!(describe(&rest), whole[1..]);
+}
+
+/// A dump that begins in the middle says so, and is right from its first whole goroutine on.
+fn assert_beginnings(data: &[u8]) {
+    let whole = describe(&parse(data).unwrap());
+    for cut in (0..data.len()).step_by(397).skip(1) {
+        let Ok(profile) = parse(&data[cut..]) else { continue };
+        let read = describe(&profile);
+        assert_eq!(read[..], whole[whole.len() - read.len()..], "cut at {cut}");
+        let rest = &data[cut..];
+        let next = memchr::memmem::find(rest, b"\n\ngoroutine ").unwrap_or(0);
+        // A whole line of the goroutine that was cut is left.
+        let lines = rest[..next].split(|&b| b == b'\n').skip(1).count();
+        if lines >= 2 {
+            assert_eq!(profile.notes, [Note::BeginsInside], "cut at {cut}: {}", String::from_utf8_lossy(&rest[..next]));
+        }
+    }
+}
+
 fn assert_version(version: &str, experiment: &str, with: Features) {
     let sample = Sample::new(version, experiment);
     let stacks = sample.read("goroutine-2");
     let profile = parse(&stacks).unwrap();
     assert_eq!((profile.kind, profile.total), (Kind::Stacks, 43));
-    assert_eq!(profile.notes, Vec::<String>::new());
+    assert_eq!(profile.notes, []);
     assert_goroutines(&profile, &sample.truth, with, false);
     assert_wrapped(&stacks);
     assert_wrapped(&sample.read("goroutine-1"));
+    assert_beginnings(&stacks);
+    assert_rest_of_text(&sample.read("goroutine-1"));
+    assert_foreign_frames(version);
     assert_proto(&sample, "goroutine-0", Kind::GoroutineProto);
     assert_text(&sample, "goroutine-1", Kind::GoroutineText);
     if with.start_lines {

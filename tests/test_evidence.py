@@ -1,5 +1,6 @@
 """Profiles and traces of one run joined, reported, and the report looked at in a real browser."""
 
+import gzip
 import html
 import json
 import os
@@ -209,6 +210,100 @@ def test_bad_files_and_bad_use_are_one_sentence(tmp_path, runs):
         assert answer.stderr.startswith("mapscope: ") and answer.stderr.count("\n") == 1, (words, answer.stderr)
 
 
+def stack(goid, state, function, line):
+    return (f"goroutine {goid} [{state}]:\n{function}()\n\t/src/main.go:{line} +0x1d\n"
+            "created by main.main in goroutine 1\n\t/src/main.go:10 +0x2f\n\n")
+
+
+def test_a_profile_that_lost_its_end_is_joined_and_said_to_be_truncated(tmp_path):
+    """A goroutine that the lost part holds is not one that the process lacks."""
+    nil = "chan receive (nil chan)"
+    main = "goroutine 1 [sleep]:\ntime.Sleep(0x3b9aca00)\n\t/go/src/runtime/time.go:300 +0xf2\nmain.main()\n\t/src/main.go:12 +0x20\n\n"
+    early = main + stack(7, nil, "main.waitA", 30) + stack(9, nil, "main.waitB", 40)
+    late = main + stack(11, nil, "main.waitC", 50) + stack(7, nil, "main.waitA", 30) + stack(9, nil, "main.waitB", 40)
+    (tmp_path / "early.txt").write_text(early)
+    at = late.index("goroutine 9 [")
+    for name, cut in (("boundary", at), ("middle", at + 60)):
+        packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+        whole = tmp_path / f"{name}.gz"
+        whole.write_bytes(packer.compress(late[:cut].encode()) + packer.flush(zlib.Z_FULL_FLUSH))
+        (tmp_path / f"{name}.txt").write_text(late[:cut])
+    for late_file, truncated in (("boundary.gz", True), ("middle.gz", True), ("middle.txt", True)):
+        record = joined("--profile", tmp_path / "early.txt", "--profile", tmp_path / late_file)
+        assert [source["truncated"] for source in record["inputs"]] == [False, truncated], late_file
+        assert [one["verdict"] for one in record["identity"]] == ["not told"]
+    # Two whole dumps that each lack what never ends in the other are of two processes.
+    other = main + stack(11, nil, "main.waitC", 50) + stack(7, nil, "main.waitA", 30)
+    (tmp_path / "other.txt").write_text(other)
+    refused = cli("evidence", "--profile", tmp_path / "early.txt", "--profile", tmp_path / "other.txt")
+    assert refused.returncode == 2 and "different processes" in refused.stderr
+
+
+def field(number, value):
+    """A field of a protobuf message: a number, or bytes."""
+    def varint(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def labelled_profile(path, samples):
+    """A goroutine profile of (function, labels) samples, each of one goroutine; numbers are numeric labels."""
+    texts = [""]
+
+    def text(s):
+        if s not in texts:
+            texts.append(s)
+        return texts.index(s)
+    out = field(1, field(1, text("goroutine")) + field(2, text("count")))
+    functions = sorted({function for function, _ in samples})
+    for n, function in enumerate(functions, 1):
+        out += field(5, field(1, n) + field(2, text(function)) + field(4, text("main.go")))
+        out += field(4, field(1, n) + field(3, 0x1000 * n) + field(4, field(1, n) + field(2, 10 * n)))
+    for function, labels in samples:
+        body = field(1, functions.index(function) + 1) + field(2, 1)
+        for key, value in labels:
+            value, unit = value if isinstance(value, tuple) else (value, None)
+            label = field(1, text(key)) + (field(3, value) if isinstance(value, int) else field(2, text(value)))
+            body += field(3, label + (field(4, text(unit)) if unit else b""))
+        out += field(2, body)
+    out += b"".join(field(6, s.encode()) for s in texts)
+    path.write_bytes(gzip.compress(out))
+    return path
+
+
+def test_numeric_labels_are_those_that_pprof_prints(tmp_path):
+    path = labelled_profile(tmp_path / "labels.pb.gz", [
+        ("main.f", [("shard", 100), ("size", (4096, "bytes")), ("name", "x")]), ("main.g", [("shard", 101), ("big", 2**63 - 1)])])
+    line = [toolchains.go("1.27.3"), "tool", "pprof", "-raw", path]
+    raw = subprocess.run(line, env=toolchains.environment("1.27.3"), capture_output=True, text=True, check=True).stdout
+    theirs = set(re.findall(r"(\w+):\[([^]]*)\]", raw.split("Samples:")[1].split("Locations")[0]))
+    report = json.loads(cli("profile", path, "--json").stdout)
+    ours = {(label["key"], label["value"]) for cluster in report["clusters"] for label in cluster["labels"]}
+    assert ours == theirs and ("shard", "100") in ours and ("size", "4096 bytes") in ours
+
+
+def test_a_sample_for_each_goroutine_tells_ids_states_and_minutes(tmp_path):
+    def sample(function, goid, state, minutes=None, parent=1):
+        labels = [("go::goroutine", goid), ("go::goroutine_created_by", parent), ("go::goroutine_state", state), ("cluster", "prod")]
+        return function, labels + ([("go::goroutine_wait_minutes", minutes)] if minutes else [])
+    samples = [sample("main.worker", goid, "chan receive", minutes) for goid, minutes in ((100, 5), (101, 3), (102, 7))]
+    samples += [sample("main.worker", goid, "running") for goid in (103, 104)]
+    samples += [sample("main.fetch", 105, "chan receive (nil chan)", parent=100)]
+    path = labelled_profile(tmp_path / "each.pb.gz", samples)
+    report = json.loads(cli("profile", path, "--json").stdout)
+    rows = {tuple(row["goids"]): row for row in report["clusters"]}
+    assert set(rows) == {(100, 101, 102), (103, 104), (105,)}
+    waits = rows[(100, 101, 102)]
+    assert (waits["status"], waits["reason"], waits["minutes"]) == ("waiting", "chan receive", {"least": 3, "most": 7})
+    assert (rows[(103, 104)]["status"], rows[(103, 104)]["minutes"]) == ("running", None)
+    assert rows[(105,)]["nil_channel"] and waits["labels"] == [{"key": "cluster", "value": "prod", "count": 3}]
+    record = joined("--profile", path)
+    assert {g["goid"] for g in record["goroutines"]} == {100, 101, 102, 103, 104, 105}
+    assert "goroutine_ids" not in {limit["what"] for limit in record["limits"]}
+
+
 HOSTILE = """<script>document.title='run'</script>"'`|\u202e\x1b[31m"""
 
 
@@ -317,9 +412,26 @@ CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-k
          "typed-key", "keyed-mutex")
 
 
+def named_alike(dump, crash, record, path):
+    """The report names the map operations before the waits as `leaks` does: map, key and what its result is."""
+    told = cli("--core", dump.exe, dump.core, "leaks", "--all", "--fail-on", "none").stdout
+    shown = cli("--core", dump.exe, dump.core, "evidence", "--profile", crash, "-o", path)
+    assert shown.returncode == 0, shown.stderr
+    report = path.read_text().replace("\\", "")
+    suspects = [c for c in record["clusters"] if c["class"] != "waiting" and c["sites"] and not c["map_functions"]]
+    for cluster in suspects:
+        site = max(cluster["sites"], key=lambda site: ("caller", "same_func", "flow").index(site["link"]))
+        operation = site["call"]
+        operation += f" of {site['map']['expr']} ({site['map_type']})" if site["map"] else ""
+        operation += f" with key {site['key_expr']}" if site["key_expr"] else ""
+        assert operation in told and operation in report, operation
+        for held in cluster["held_by"][:1]:
+            assert f"stored in {held['map']}[{held['key']}]" in report
+
+
 @pytest.mark.parametrize("version", ("1.23.9", "1.27.3"))
 @pytest.mark.parametrize("case", CASES)
-def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, version):
+def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, version, tmp_path):
     """The program itself says which goroutine waits on what, and where that is stored."""
     dump = build.dump("leaks", version, args=(case,))
     truth = build.read_truth(dump.truth)[0]["waits"]
@@ -339,6 +451,7 @@ def test_a_core_and_its_traceback_agree_and_name_the_map_behind_each_wait(case, 
         if wait.get("map"):
             assert any(held["map"] == wait["map"] and wait["key"] in held["key"] for held in blocked["held_by"]), blocked
             assert clusters[goroutine["cluster"]]["held_by"]
+    named_alike(dump, crash, record, tmp_path / "report.md")
     held = [wait for wait in truth if wait.get("map")]
     plain = [h for w in held for h in found[w["goid"]]["blocked_on"]["held_by"] if h["map_type"].startswith("map[")]
     if plain:

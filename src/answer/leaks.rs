@@ -2,12 +2,12 @@
 
 use super::goroutines::{blocked_json, blocked_text, place, user_line};
 use super::graph::{self, Language};
-use super::{sentences, write_error};
+use super::{sentences, target, write_error};
 use crate::error::Watch;
 use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{leaks as find, Cluster, Leaks};
 use crate::goroutine::lookup::{Lookup, Verdict};
-use crate::goroutine::sites::{Link, Site};
+use crate::goroutine::sites::Site;
 use crate::goroutine::{Blocked, Goroutine, Shown};
 use crate::score::{self, Class};
 use crate::session::Session;
@@ -167,24 +167,13 @@ fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
 }
 
 fn site_text(site: &Site) -> String {
-    let whose = match site.link {
-        Link::Flow => "whose result is waited on",
-        Link::SameFunction => "in the waiting function",
-        Link::Caller => "in a caller",
-    };
-    format!("  map operation before the wait, {whose}: {}\n", site_label(site))
+    format!("  map operation before the wait, {}: {}\n", target::site(site).link(), site_label(site))
 }
 
 /// The operation, its map's type, and where it is.
 pub(super) fn site_label(site: &Site) -> String {
     let at = site.line.as_ref().map_or_else(|| format!("{:#x}", site.pc), place);
-    let map = match (&site.map, &site.map_type) {
-        (Some(map), Some(ty)) => format!(" of {map} ({ty})"),
-        (None, Some(ty)) => format!(" of a {ty}"),
-        _ => String::new(),
-    };
-    let key = site.key_expr.as_ref().map_or(String::new(), |key| format!(" with key {key}"));
-    format!("{}{map}{key}, {at}", site.call)
+    format!("{}, {at}", target::site(site).operation())
 }
 
 /// The lookup in words: the key, whether it is there, and the stored keys that are like it.

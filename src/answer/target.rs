@@ -7,7 +7,7 @@ use super::view::view;
 use crate::error::Watch;
 use crate::evidence::join::{Frame, Held, Looked, MapView, MemorySite, NearKey, Target, TargetGoroutine};
 use crate::goroutine::leaks::{leaks, Cluster, Leaks};
-use crate::goroutine::lookup::{self, Lookup, Verdict};
+use crate::goroutine::lookup::{self, Lookup};
 use crate::goroutine::sites::{Link, Site};
 use crate::goroutine::{Goroutine, Line};
 use crate::map::identity::Key;
@@ -105,11 +105,7 @@ fn looked(lookup: &Lookup, sites: &[MemorySite]) -> Looked {
         source: lookup.source,
         inferred: lookup.inferred,
         lost: lookup.lost.clone(),
-        verdict: lookup.verdict.map(|verdict| match verdict {
-            Verdict::Absent => "absent",
-            Verdict::Zero => "zero",
-            Verdict::Present => "present",
-        }),
+        verdict: lookup.verdict,
         near: lookup.near.iter().map(near_key).collect(),
         confusable: lookup.near.iter().any(|near| near.confusable),
         record: lookup_json(lookup),
@@ -120,7 +116,7 @@ fn near_key(near: &lookup::NearKey) -> NearKey {
     NearKey { key: near.key.text.clone(), relation: near.relation, detail: near.detail.clone() }
 }
 
-fn site(site: &Site) -> MemorySite {
+pub(super) fn site(site: &Site) -> MemorySite {
     MemorySite {
         call: site.call.clone(),
         at: site.line.as_ref().map(frame),

@@ -8,6 +8,7 @@ use crate::evidence::join::{Heat, MapView, NearKey};
 use crate::map::keys::Keys;
 use crate::map::{Findings, GoMap, Place};
 use crate::session::{MapRef, Session};
+use crate::types::Shape;
 use crate::value::{Options, Overlay, FOLLOW_LIMIT};
 use crate::Result;
 
@@ -33,6 +34,8 @@ pub fn view(
         heat: heat(&map, watch)?,
         key: None,
         verdict: None,
+        missed: false,
+        holds_channels: matches!(map.elem.shape, Shape::Chan(_)),
         near: Vec::new(),
     };
     let Some(key) = key else { return Ok(view) };
@@ -45,6 +48,7 @@ pub fn view(
     let values = Values::of(&map, &show, watch)?;
     view.key = Some(values.key_text(&bytes)?);
     view.verdict = Some(inquiry.verdict);
+    view.missed = inquiry.lookup.found.is_none();
     for near in &inquiry.near {
         let (key, relation, detail) = (values.key_text(&near.key)?, near.relation.name(), near.detail.clone());
         view.near.push(NearKey { key, relation, detail });

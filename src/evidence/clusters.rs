@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use super::profile::{self, Goroutine, Group, Kind, ProfileError, StackId, Symbols, Text};
+use super::profile::{self, Goroutine, Group, Kind, Note, ProfileError, StackId, Symbols, Text};
 
 /// A profile with more is not worth reading by cluster, and a hostile one could ask for any number.
 const MAX_CLUSTERS: usize = 200_000;
@@ -64,8 +64,11 @@ pub struct Cluster {
     pub nil_channel: bool,
     /// Map functions on the stack: caught inside a map operation.
     pub map_functions: Vec<Text>,
-    /// Some of its stacks were longer than the runtime prints.
-    pub elided: bool,
+    /// Goroutines whose stack was longer than the runtime prints, and the most frames it says it left out of one; 0 where
+    /// it does not say how many.
+    pub elided: (u64, u64),
+    /// Fewest and most frames of a recursion that are shown as one, over its stacks.
+    pub collapsed: (u64, u64),
 }
 
 impl Cluster {
@@ -83,7 +86,8 @@ impl Cluster {
         };
         self.created_by = self.created_by.or(other.created_by);
         self.nil_channel |= other.nil_channel;
-        self.elided |= other.elided;
+        self.elided = (self.elided.0 + other.elided.0, self.elided.1.max(other.elided.1));
+        self.collapsed = (self.collapsed.0.min(other.collapsed.0), self.collapsed.1.max(other.collapsed.1));
         for (&pair, &count) in &other.labels {
             add_labels(self, &[pair], count);
         }
@@ -102,7 +106,9 @@ pub struct Summary {
     /// Nanoseconds since 1970, where the file says.
     pub taken: Option<i64>,
     pub causes: Vec<String>,
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+    /// Goroutines or frames may be missing.
+    pub truncated: bool,
 }
 
 /// A cluster over all profiles.
@@ -136,7 +142,7 @@ pub struct Survey {
     pub rows: Vec<Row>,
     /// Seconds from the first profile to the last, where all say when they were taken.
     pub seconds: Option<f64>,
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     pub symbols: Symbols,
 }
 
@@ -163,25 +169,21 @@ pub fn survey(files: &[(&str, &[u8])]) -> Result<Survey, FileError> {
     if let (Some(times), true) = (times, profiles.len() > 1) {
         if times.windows(2).any(|pair| pair[0] > pair[1]) {
             profiles.sort_by_key(|(summary, _)| summary.taken);
-            notes.push("the profiles were put in the order in which they were taken".to_string());
+            notes.push(Note::Reordered);
         }
         let (first, last) = (times.iter().min(), times.iter().max());
         seconds = first.zip(last).map(|(first, last)| last.saturating_sub(*first) as f64 / 1e9);
     }
-    let forms: Vec<bool> = profiles.iter().map(|(summary, _)| knows_goroutines(summary.kind)).collect();
+    let forms: Vec<bool> = profiles.iter().map(|(summary, _)| summary.kind.knows_goroutines()).collect();
     let by_stack = forms.windows(2).any(|pair| pair[0] != pair[1])
         || (profiles.len() > 1
             && profiles.iter().any(|(summary, _)| matches!(summary.kind, Kind::GoroutineText | Kind::LeakText)));
     if by_stack {
-        notes.push("the profiles do not all tell states, so clusters are matched by stack alone".to_string());
+        notes.push(Note::MatchedByStack);
     }
     let rows = join(&profiles, by_stack, forms.iter().all(|&knows| knows));
     let profiles = profiles.into_iter().map(|(summary, _)| summary).collect();
     Ok(Survey { profiles, rows, seconds, notes, symbols })
-}
-
-fn knows_goroutines(kind: Kind) -> bool {
-    matches!(kind, Kind::Stacks | Kind::Crash)
 }
 
 /// The clusters of one profile, each with the number of its normalised stack.
@@ -199,22 +201,14 @@ fn read_profile(
     scan.groups.iter().flatten().for_each(|group| builder.add_group(symbols, group));
     let Builder { mut clusters, beyond, .. } = builder;
     let mut notes = scan.notes;
-    if beyond > 0 {
-        notes.push(format!(
-            "there are more than {MAX_CLUSTERS} clusters: {beyond} goroutines are in none of those shown"
-        ));
-    }
+    notes.extend((beyond > 0).then_some(Note::BeyondClusters { most: MAX_CLUSTERS, goroutines: beyond }));
     let mut goids: Vec<u64> =
         clusters.iter().flat_map(|(_, cluster)| &cluster.goids).copied().filter(|&id| id != 0).collect();
     goids.sort_unstable();
     let ids = goids.len();
     goids.dedup();
-    if goids.len() < ids {
-        notes.push(format!(
-            "{} goroutine ids occur more than once: the file holds more than one dump",
-            ids - goids.len()
-        ));
-    }
+    let repeated = (ids - goids.len()) as u64;
+    notes.extend((repeated > 0).then_some(Note::RepeatedIds(repeated)));
     clusters.iter_mut().for_each(|(_, cluster)| cluster.goids.sort_unstable());
     let held = clusters.iter().fold(beyond, |sum, (_, cluster)| sum.saturating_add(cluster.count));
     let summary = Summary {
@@ -224,6 +218,7 @@ fn read_profile(
         held,
         taken: scan.taken,
         causes: scan.causes,
+        truncated: notes.iter().any(Note::is_loss),
         notes,
     };
     Ok((summary, clusters))
@@ -296,6 +291,8 @@ struct Stacks {
 #[derive(Clone)]
 struct StackFacts {
     number: StackNumber,
+    /// Frames of a recursion shown as one.
+    collapsed: u64,
     sites: std::rc::Rc<[Site]>,
     map_functions: Vec<Text>,
 }
@@ -305,7 +302,7 @@ impl Stacks {
         if let Some(facts) = self.facts.get(&stack) {
             return facts.clone();
         }
-        let sites = normalise(symbols, stack);
+        let (sites, collapsed) = normalised(symbols, stack);
         let key = sites.iter().map(|site| (self.function(symbols.text(site.function)), site.line)).collect();
         let next = self.numbers.len();
         let number = *self.numbers.entry(key).or_insert(next);
@@ -317,7 +314,7 @@ impl Stacks {
                 map_functions.push(function);
             }
         }
-        let facts = StackFacts { number, sites: sites.into(), map_functions };
+        let facts = StackFacts { number, collapsed, sites: sites.into(), map_functions };
         self.facts.insert(stack, facts.clone());
         facts
     }
@@ -335,6 +332,11 @@ impl Stacks {
 
 /// The calls that tell one place from another.
 pub(super) fn normalise(symbols: &Symbols, stack: StackId) -> Vec<Site> {
+    normalised(symbols, stack).0
+}
+
+/// The same, and how many frames of a recursion were taken out.
+fn normalised(symbols: &Symbols, stack: StackId) -> (Vec<Site>, u64) {
     let frames = symbols.stack(stack);
     let name = |n: usize| frames.get(n).map(|&id| symbols.function(id)).unwrap_or_default();
     let mut start = 0;
@@ -348,18 +350,20 @@ pub(super) fn normalise(symbols: &Symbols, stack: StackId) -> Vec<Site> {
     if start >= end {
         (start, end) = (0, frames.len());
     }
-    let mut sites: Vec<Site> = Vec::new();
+    let (mut sites, mut collapsed): (Vec<Site>, u64) = (Vec::new(), 0);
     for (n, &id) in frames.iter().enumerate().take(end).skip(start) {
         let frame = symbols.frame(id);
         let site = Site { function: frame.function, file: frame.file, line: frame.line };
         let same = |last: &Site| (last.function, last.line) == (site.function, site.line);
         // The compiler's wrapper of a `go` statement is printed by some versions and forms only.
         let wrapper = n + 1 == end && n > start && is_go_wrapper(name(n));
-        if !wrapper && !sites.last().is_some_and(same) {
-            sites.push(site);
+        match sites.last().is_some_and(same) {
+            _ if wrapper => {}
+            true => collapsed += 1,
+            false => sites.push(site),
         }
     }
-    sites
+    (sites, collapsed)
 }
 
 /// `main.F[go.shape.int]` as tracebacks print it: `main.F[...]`.
@@ -488,7 +492,9 @@ impl Builder<'_> {
         cluster.leaked += u64::from(goroutine.leaked);
         cluster.locked += u64::from(goroutine.locked);
         cluster.durable += u64::from(goroutine.durable);
-        cluster.elided |= goroutine.elided.is_some();
+        if let Some(frames) = goroutine.elided {
+            cluster.elided = (cluster.elided.0 + 1, cluster.elided.1.max(frames));
+        }
         if let Some(minutes) = goroutine.minutes {
             let (low, high) = cluster.minutes.unwrap_or((minutes, minutes));
             cluster.minutes = Some((low.min(minutes), high.max(minutes)));
@@ -548,11 +554,14 @@ impl Builder<'_> {
                 labels: BTreeMap::new(),
                 nil_channel: reason.is_some_and(|reason| symbols.text(reason).ends_with("(nil chan)")),
                 map_functions: facts.map_functions,
-                elided: false,
+                elided: (0, 0),
+                collapsed: (facts.collapsed, facts.collapsed),
             };
             self.clusters.push((facts.number, cluster));
         }
-        self.clusters.get_mut(at).map(|(_, cluster)| cluster)
+        let (_, cluster) = self.clusters.get_mut(at)?;
+        cluster.collapsed = (cluster.collapsed.0.min(facts.collapsed), cluster.collapsed.1.max(facts.collapsed));
+        Some(cluster)
     }
 }
 

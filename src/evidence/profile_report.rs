@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{json, Value};
 
 use super::clusters::{survey, Cluster, FileError, Row, Site, Source, Survey};
-use super::profile::{Symbols, Text};
+use super::profile::{Note, Symbols, Text};
 
 /// Clusters and frames shown as text; JSON has all of them.
 const SHOWN_CLUSTERS: usize = 40;
@@ -106,6 +106,18 @@ fn remarks(row: &Row, symbols: &Symbols) -> Vec<String> {
     if cluster.locked > 0 {
         lines.push(format!("locked to a thread: {}", goroutines(cluster.locked)));
     }
+    match cluster.collapsed {
+        (_, 0) => {}
+        (low, high) if low == high => lines.push(format!("recursion shown once: {high} more frames of the same call")),
+        (low, high) => lines.push(format!("recursion shown once: {low} to {high} more frames of the same call")),
+    }
+    match cluster.elided {
+        (0, _) => {}
+        (count, 0) => lines.push(format!("stacks cut by the runtime: {}", goroutines(count))),
+        (count, most) => {
+            lines.push(format!("stacks cut by the runtime: {}, up to {most} frames of one", goroutines(count)))
+        }
+    }
     if !cluster.goids.is_empty() {
         let shown: Vec<String> = cluster.goids.iter().take(SHOWN_GOIDS).map(u64::to_string).collect();
         let more = cluster.goids.len() - shown.len();
@@ -180,12 +192,17 @@ fn to_json(survey: &Survey) -> Value {
                 "goroutines": profile.held,
                 "taken_unix_ns": profile.taken,
                 "causes": profile.causes,
-                "notes": profile.notes,
+                "truncated": profile.truncated,
+                "notes": texts(&profile.notes),
             })
         })
         .collect();
     let clusters: Vec<Value> = survey.rows.iter().enumerate().map(|(n, row)| row_json(n + 1, row, survey)).collect();
-    json!({"profiles": profiles, "seconds": survey.seconds, "clusters": clusters, "notes": survey.notes})
+    json!({"profiles": profiles, "seconds": survey.seconds, "clusters": clusters, "notes": texts(&survey.notes)})
+}
+
+fn texts(notes: &[Note]) -> Vec<String> {
+    notes.iter().map(Note::to_string).collect()
 }
 
 fn row_json(n: usize, row: &Row, survey: &Survey) -> Value {
@@ -220,7 +237,8 @@ fn row_json(n: usize, row: &Row, survey: &Survey) -> Value {
         "goids": cluster.goids,
         "labels": labels,
         "frames": cluster.sites.iter().map(|site| site_json(site, symbols)).collect::<Vec<_>>(),
-        "frames_elided": cluster.elided,
+        "frames_elided": cluster.elided.0 > 0,
+        "frames_collapsed": {"least": cluster.collapsed.0, "most": cluster.collapsed.1},
         "created_by": cluster.created_by.as_ref().map(|site| site_json(site, symbols)),
     })
 }

@@ -1,7 +1,8 @@
 //! The verdict, and the chain of one cluster: key -> lookup -> value -> wait.
 
 use super::{duration, goroutines, wall};
-use crate::evidence::join::{Class, Cluster, Evidence, Frame, Identity, Site};
+use crate::evidence::join::{Class, Cluster, Evidence, Frame, Identity, Limit, SameProcess, Site, StateSource};
+use crate::goroutine::lookup::Verdict;
 
 /// One link of the chain.
 pub struct Step {
@@ -114,9 +115,13 @@ pub fn clocks(evidence: &Evidence) -> Vec<String> {
 /// What is known of whether the sources are of one process, one sentence for each pair.
 pub fn identities(evidence: &Evidence) -> Vec<String> {
     let sentence = |one: &Identity| match one.verdict {
-        "same" => format!("{} and {} are of one process: {}.", one.a, one.b, one.sign),
-        "different" => format!("{} and {} are of different processes or builds: {}.", one.a, one.b, one.sign),
-        _ => format!("{} and {}: nothing tells for certain that they are of one process; {}.", one.a, one.b, one.sign),
+        SameProcess::Same => format!("{} and {} are of one process: {}.", one.a, one.b, one.sign),
+        SameProcess::Different => {
+            format!("{} and {} are of different processes or builds: {}.", one.a, one.b, one.sign)
+        }
+        SameProcess::NotTold => {
+            format!("{} and {}: nothing tells for certain that they are of one process; {}.", one.a, one.b, one.sign)
+        }
     };
     evidence.identities.iter().map(sentence).collect()
 }
@@ -138,11 +143,11 @@ pub fn steps(evidence: &Evidence, at: usize, cluster: &Cluster) -> [Step; 4] {
         return [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)];
     }
     let lost = cluster.lookup.as_ref().and_then(|looked| looked.lost.as_ref().map(|why| format!("d1: {why}")));
-    let keys = evidence.limits.iter().find(|limit| limit.what == "keys");
+    let keys = evidence.limits.iter().find(|limit| limit.is_of_keys());
     let key = Step {
         title: "key",
         text: "not known".to_string(),
-        source: lost.or(keys.map(|limit| limit.reason.clone())).unwrap_or_default(),
+        source: lost.or(keys.map(Limit::to_string)).unwrap_or_default(),
         known: false,
     };
     [key, lookup(evidence, at, cluster), value(evidence, at, cluster), wait(evidence, at, cluster)]
@@ -167,9 +172,9 @@ fn looked_up_key(cluster: &Cluster) -> Option<Step> {
     let key = looked.key.as_ref()?;
     let text = match (looked.missed(), looked.verdict) {
         (Some((_, near)), _) => format!("{key} is not in {}; it holds {}", looked.map, near.key),
-        (None, Some("absent")) => format!("{key} is not in {}", looked.map),
-        (None, Some("zero")) => format!("{key} is in {} with the zero value", looked.map),
-        (None, Some(_)) => format!("{key} is in {}", looked.map),
+        (None, Some(Verdict::Absent)) => format!("{key} is not in {}", looked.map),
+        (None, Some(Verdict::Zero)) => format!("{key} is in {} with the zero value", looked.map),
+        (None, Some(Verdict::Present)) => format!("{key} is in {}", looked.map),
         (None, None) => key.clone(),
     };
     let relation = looked.missed().map_or(String::new(), |(_, near)| format!("{}; ", near.relation));
@@ -196,10 +201,9 @@ fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
     }
     if let Some(site) = cluster.sites.iter().max_by_key(|site| (site.flows, site.same_function)) {
         let at = site.at.as_ref().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
-        let of = site.map_type.as_ref().map(|name| format!(" of a {name}")).unwrap_or_default();
         let whose = if site.same_function { "the function that waits" } else { "a caller" };
         let source = format!("d1: the machine code of {whose}, before the wait");
-        return Step { title, text: format!("{}{of}{at}", site.call), source, known: true };
+        return Step { title, text: format!("{}{at}, {}", site.operation(), site.link()), source, known: true };
     }
     if let Some(function) = cluster.map_functions.first() {
         let source = "on the stack: caught inside a map operation".to_string();
@@ -216,19 +220,24 @@ fn value(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
     let title = "value";
     if cluster.nil_channel {
         let source = match cluster.state_source {
-            "header" => "the runtime's wait reason",
-            "trace" => "the trace: blocked for ever in a channel operation",
-            "memory" => "the runtime's wait reason, in memory",
-            _ => "the line of the runtime's channel code on the stack",
+            StateSource::Header => "the runtime's wait reason",
+            StateSource::Trace => "the trace: blocked for ever in a channel operation",
+            StateSource::Memory => "the runtime's wait reason, in memory",
+            StateSource::Frames | StateSource::None => "the line of the runtime's channel code on the stack",
         };
         return Step { title, text: "nil channel".to_string(), source: source.to_string(), known: true };
     }
     let object = evidence.members(at).find_map(|g| g.memory.as_ref()?.blocked_on.as_ref());
     if let Some((kind, addresses)) = object {
         let at = addresses.first().map(|at| format!(" at {at:#x}")).unwrap_or_default();
+        let stored = match cluster.held.as_slice() {
+            [] => String::new(),
+            [held] => format!(", stored in {}[{}]", held.map, held.key),
+            [held, rest @ ..] => format!(", stored in {}[{}] and {} more entries", held.map, held.key, rest.len()),
+        };
         return Step {
             title,
-            text: format!("{kind}{at}"),
+            text: format!("{kind}{at}{stored}"),
             source: "d1: the runtime's wait queue".to_string(),
             known: true,
         };

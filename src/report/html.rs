@@ -220,7 +220,7 @@ fn sources(out: &mut String, evidence: &Evidence) {
         }
     }
     let limits: Vec<String> =
-        evidence.limits.iter().map(|limit| format!("{}: {}", limit.what.replace('_', " "), limit.reason)).collect();
+        evidence.limits.iter().map(|limit| format!("{}: {}", limit.what().replace('_', " "), limit)).collect();
     out.push_str("<section><h2>Not known</h2>");
     list(out, &limits);
     out.push_str("</section>\n");

@@ -68,9 +68,9 @@ fn rest(evidence: &Evidence) -> Value {
         },
         "clusters": evidence.clusters.iter().map(cluster).collect::<Vec<_>>(),
         "map": evidence.map.as_ref().map(map),
-        "identity": evidence.identities.iter().map(|one| json!({"a": one.a, "b": one.b, "verdict": one.verdict, "sign": one.sign})).collect::<Vec<_>>(),
+        "identity": evidence.identities.iter().map(|one| json!({"a": one.a, "b": one.b, "verdict": one.verdict.name(), "sign": one.sign})).collect::<Vec<_>>(),
         "conflicts": evidence.conflicts,
-        "limits": evidence.limits.iter().map(|limit| json!({"what": limit.what, "reason": limit.reason})).collect::<Vec<_>>(),
+        "limits": evidence.limits.iter().map(|limit| json!({"what": limit.what(), "reason": limit.to_string()})).collect::<Vec<_>>(),
     })
 }
 
@@ -94,7 +94,7 @@ fn cluster(cluster: &Cluster) -> Value {
         "counts": cluster.counts,
         "grows": cluster.grows,
         "state": cluster.state,
-        "state_source": cluster.state_source,
+        "state_source": cluster.state_source.name(),
         "nil_channel": cluster.nil_channel,
         "map_functions": cluster.map_functions,
         "frames": cluster.frames.iter().map(frame).collect::<Vec<_>>(),

@@ -69,7 +69,7 @@ pub fn render(evidence: &Evidence) -> String {
     }
     out.push_str("\n## Not known\n\n");
     evidence.limits.iter().for_each(|limit| {
-        let _ = writeln!(out, "- {}: {}", limit.what.replace('_', " "), escape(&limit.reason));
+        let _ = writeln!(out, "- {}: {}", limit.what().replace('_', " "), escape(&limit.to_string()));
     });
     out
 }

@@ -79,7 +79,7 @@ pub fn render(evidence: &Evidence, colour: bool) -> String {
     }
     let mut tail = String::new();
     evidence.limits.iter().for_each(|limit| {
-        let _ = writeln!(tail, "not known: {}: {}", limit.what.replace('_', " "), limit.reason);
+        let _ = writeln!(tail, "not known: {}: {}", limit.what().replace('_', " "), limit);
     });
     out.push_str(&tail);
     out

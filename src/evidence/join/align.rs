@@ -1,6 +1,6 @@
 //! The trace's window on the other clocks, and how the profiles and the memory lie to it.
 
-use super::record::{Alignment, Input, Now, Process, Taken};
+use super::record::{Alignment, Input, InputKind, Now, Process, Taken};
 use crate::evidence::trace::{OtherTime, Trace};
 
 /// A profile taken farther than this from the trace shows another moment: ns.
@@ -62,7 +62,8 @@ pub fn align(
             warnings.push(format!("the trace goes on {seconds:.3} s after the memory was dumped, by their clocks"));
         }
     }
-    let (of_memory, profiles): (Vec<Taken>, Vec<Taken>) = moments.into_iter().partition(|taken| taken.id == "d1");
+    let (of_memory, profiles): (Vec<Taken>, Vec<Taken>) =
+        moments.into_iter().partition(|taken| taken.kind == InputKind::Memory);
     let seen = of_memory.iter().find_map(|taken| i64::try_from(clocks.mono(taken.low?)?.ns).ok());
     if let (Some(now), Some(seen)) = (&mut now, seen) {
         now.low = now.low.max(Some((seen, "a goroutine that it shares with the trace")));

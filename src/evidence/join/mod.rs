@@ -12,16 +12,17 @@ use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 use super::clusters::{self, Row, Source, Survey};
-use super::profile::{self, Kind, StackId, Symbols, Text};
+use super::profile::{self, Note, StackId, Symbols, Text};
 use super::trace::{self, GoState, StackRef, Trace};
 use super::EvidenceFile;
+use crate::goroutine::lookup::Verdict;
 use crate::score::{self, of_cluster, of_goroutine, Facts, Missed, Reach, TraceFacts};
 pub use crate::score::{Class, Clue, Score, Term};
 use crate::{Error, Result};
 pub use record::{
     Alignment, Cluster, Confidence, Evidence, Frame, Functions, Goroutine, Heat, Held, Identity, InProfile, InTrace,
-    Input, InputKind, Limit, Link, Looked, MapView, MemorySite, NearKey, Now, Process, Site, Span, Taken, Target,
-    TargetGoroutine, Window,
+    Input, InputKind, Limit, Link, Looked, MapView, MemorySite, NearKey, Now, Process, SameProcess, Site, Span,
+    StateSource, Taken, Target, TargetGoroutine, Window,
 };
 
 /// Contradictions listed; the rest is counted.
@@ -157,8 +158,7 @@ fn scan_goroutines(
         let main = seen.get(&1).as_ref().is_some_and(of_input);
         // Of a crash only the goroutine at fault may be printed, and a part of a dump may be pasted; the main
         // goroutine, which nearly never ends, tells a whole one.
-        let cut = summary.notes.iter().any(|note| note.contains("missing") || note.contains("cut off"));
-        own.whole = summary.kind == Kind::Stacks && main && summary.held > 1 && !cut;
+        own.whole = summary.kind.lists_all() && main && summary.held > 1 && !summary.truncated;
         facts.push(own);
     }
     Ok((seen, facts))
@@ -215,8 +215,8 @@ fn inputs(survey: &Survey, target: Option<&Target>, trace: Option<(&str, &Trace)
         kind: InputKind::Profile,
         goroutines: summary.held,
         taken: summary.taken,
-        truncated: false,
-        notes: summary.causes.iter().chain(&summary.notes).cloned().collect(),
+        truncated: summary.truncated,
+        notes: summary.causes.iter().cloned().chain(summary.notes.iter().map(Note::to_string)).collect(),
     });
     let memory = target.map(|target| Input {
         id: "d1".to_string(),
@@ -225,7 +225,7 @@ fn inputs(survey: &Survey, target: Option<&Target>, trace: Option<(&str, &Trace)
         kind: InputKind::Memory,
         goroutines: target.goroutines.len() as u64,
         taken: None,
-        truncated: false,
+        truncated: !target.complete,
         notes: target.notes.iter().chain(&target.limits).cloned().collect(),
     });
     let trace = trace.map(|(name, trace)| Input {
@@ -258,11 +258,14 @@ impl Compared {
                 a.name, b.name
             )))
             }
-            (Some((_, sentence)), _) => ("different", sentence.clone()),
-            (None, Some(sign)) => ("same", sign),
+            (Some((_, sentence)), _) => (SameProcess::Different, sentence.clone()),
+            (None, Some(sign)) => (SameProcess::Same, sign),
             (None, None) => {
                 let common = found.common;
-                ("not told", format!("{common} goroutines are in both, none contradicts; another run may look alike"))
+                (
+                    SameProcess::NotTold,
+                    format!("{common} goroutines are in both, none contradicts; another run may look alike"),
+                )
             }
         };
         self.identities.push(Identity { a: a.id.clone(), b: b.id.clone(), verdict, sign });
@@ -302,7 +305,7 @@ fn compare(
             let (found, moment) = same::with_trace(side, (&b.id, trace), world);
             compared.take(found, a, b, force)?;
             let (low, high) = (moment.low.map(|(at, _)| at), moment.high.map(|(at, _)| at));
-            compared.moments.push(Taken { id: a.id.clone(), low, high });
+            compared.moments.push(Taken { id: a.id.clone(), kind: a.kind, low, high });
         }
     }
     Ok(compared)
@@ -408,9 +411,9 @@ impl<'t> Joiner<'t> {
                 grows: row.grows(),
                 state: text(cluster.reason.unwrap_or(cluster.status)),
                 state_source: match cluster.source {
-                    Source::Header => "header",
-                    Source::Frames => "frames",
-                    Source::Unknown => "none",
+                    Source::Header => StateSource::Header,
+                    Source::Frames => StateSource::Frames,
+                    Source::Unknown => StateSource::None,
                 },
                 frames: cluster.sites.iter().map(frame).collect(),
                 created_by: cluster.created_by.as_ref().map(frame),
@@ -445,7 +448,13 @@ impl<'t> Joiner<'t> {
             } else if goroutine.waits {
                 let frames =
                     self.normalised(goroutine.frames.iter().map(|f| (f.function.as_str(), f.file.as_str(), f.line)));
-                let (at, _) = self.place(goid, goroutine.state.clone(), "memory", frames, goroutine.created_by.clone());
+                let (at, _) = self.place(
+                    goid,
+                    goroutine.state.clone(),
+                    StateSource::Memory,
+                    frames,
+                    goroutine.created_by.clone(),
+                );
                 self.of_goid.insert(goid, at);
                 self.mark(at, "d1");
             }
@@ -534,7 +543,7 @@ impl<'t> Joiner<'t> {
         &mut self,
         goid: u64,
         state: String,
-        state_source: &'static str,
+        state_source: StateSource,
         frames: Vec<Frame>,
         created_by: Option<Frame>,
     ) -> (usize, Link) {
@@ -765,7 +774,7 @@ fn base_score(draft: &Draft, map: Option<&MapView>, in_no_map: bool) -> Score {
         let (map, stored, detail) = (&looked.map, &near.key, &near.detail);
         Some(Missed { map, key, stored, relation: near.relation, detail, inferred: looked.inferred })
     });
-    let zero = cluster.lookup.as_deref().filter(|looked| looked.verdict == Some("zero"));
+    let zero = cluster.lookup.as_deref().filter(|looked| looked.verdict == Some(Verdict::Zero));
     let reach = |site: &MemorySite| match (site.flows, site.same_function) {
         (true, _) => Reach::Flow,
         (false, true) => Reach::SameFunction,
@@ -810,20 +819,22 @@ fn created_by(trace: &Trace, goroutine: &trace::Goroutine) -> Option<Frame> {
 }
 
 /// The state that the trace shows, in the words of a traceback where the innermost function tells them.
-fn trace_state(trace: &Trace, goroutine: &trace::Goroutine) -> (String, &'static str) {
+fn trace_state(trace: &Trace, goroutine: &trace::Goroutine) -> (String, StateSource) {
     let reason = goroutine.last_block.filter(|block| block.woken.is_none()).and_then(|block| block.reason);
     let reason = reason.map(|id| trace.text(id)).unwrap_or_default();
     let top = wait_stack(goroutine).and_then(|stack| trace.stack(stack).next());
     match (reason, top.map(|frame| frame.function).unwrap_or_default()) {
-        ("forever", "runtime.chanrecv1" | "runtime.chanrecv2") => ("chan receive (nil chan)".to_string(), "trace"),
-        ("forever", "runtime.chansend1") => ("chan send (nil chan)".to_string(), "trace"),
-        ("forever", "runtime.block") => ("select (no cases)".to_string(), "trace"),
+        ("forever", "runtime.chanrecv1" | "runtime.chanrecv2") => {
+            ("chan receive (nil chan)".to_string(), StateSource::Trace)
+        }
+        ("forever", "runtime.chansend1") => ("chan send (nil chan)".to_string(), StateSource::Trace),
+        ("forever", "runtime.block") => ("select (no cases)".to_string(), StateSource::Trace),
         // It waits since before the trace, which tells no reason then.
-        ("", "runtime.chanrecv1" | "runtime.chanrecv2") => ("chan receive".to_string(), "frames"),
-        ("", "runtime.chansend1") => ("chan send".to_string(), "frames"),
-        ("", "runtime.selectgo") => ("select".to_string(), "frames"),
-        ("", _) => ("waiting".to_string(), "none"),
-        (reason, _) => (reason.to_string(), "trace"),
+        ("", "runtime.chanrecv1" | "runtime.chanrecv2") => ("chan receive".to_string(), StateSource::Frames),
+        ("", "runtime.chansend1") => ("chan send".to_string(), StateSource::Frames),
+        ("", "runtime.selectgo") => ("select".to_string(), StateSource::Frames),
+        ("", _) => ("waiting".to_string(), StateSource::None),
+        (reason, _) => (reason.to_string(), StateSource::Trace),
     }
 }
 
@@ -900,32 +911,22 @@ fn windows(trace: &Trace, goroutine: &trace::Goroutine, waits_in: &[Frame]) -> V
 }
 
 fn limits(inputs: &[Input], trace: Option<&Trace>, ids: bool, map: Option<&MapView>, looked: bool) -> Vec<Limit> {
-    let mut limits = Vec::new();
-    let mut add = |what, reason: &str| limits.push(Limit { what, reason: reason.to_string() });
-    match map {
-        None if inputs.iter().any(|input| input.kind == InputKind::Memory) && !looked => {
-            add("keys", "no key that was looked up survives in memory: only stored keys are named")
-        }
-        _ if looked => {}
-        None => add("keys", "no core or process was read: which map and which key are not known"),
-        Some(map) if map.key.is_none() => {
-            add("keys", "no --key was given: which key was looked up is not known; only stored keys are named")
-        }
-        Some(_) => add("keys", "map and key are the user's: that these goroutines looked it up there is not proven"),
-    }
-    match trace {
-        None => {
-            add("block_times", "no trace was given: when each wait began and who might have ended it are not known")
-        }
-        Some(trace) if trace.counts.cpu_samples == 0 => {
-            add("lookups", "the trace has no CPU samples (run the CPU profiler beside it): it shows no lookups")
-        }
-        Some(_) => {}
-    }
-    if inputs.iter().all(|input| input.kind == InputKind::Trace) {
-        add("wait_reasons", "no profile was given: wait reasons are the trace's coarser ones");
-    } else if !ids {
-        add("goroutine_ids", "the profiles have no goroutine ids (take debug=2): joined by stack, as groups");
-    }
-    limits
+    let of_memory = inputs.iter().any(|input| input.kind == InputKind::Memory);
+    let of_keys = match map {
+        None if of_memory && !looked => Some(Limit::NoKeySurvives),
+        _ if looked => None,
+        None => Some(Limit::NoMemory),
+        Some(map) if map.key.is_none() => Some(Limit::NoKeyGiven),
+        Some(_) => Some(Limit::KeyOfUser),
+    };
+    let of_trace = match trace {
+        None => Some(Limit::NoTrace),
+        Some(trace) if trace.counts.cpu_samples == 0 => Some(Limit::NoCpuSamples),
+        Some(_) => None,
+    };
+    let of_profiles = match inputs.iter().all(|input| input.kind == InputKind::Trace) {
+        true => Some(Limit::NoProfile),
+        false => (!ids).then_some(Limit::NoGoroutineIds),
+    };
+    [of_keys, of_trace, of_profiles].into_iter().flatten().collect()
 }

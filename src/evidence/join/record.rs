@@ -1,9 +1,11 @@
 //! What the sources say together, as plain data: `gomap.evidence/1`.
 
 use crate::evidence::clusters::without_type_arguments;
+use crate::goroutine::lookup::Verdict;
 use crate::map::identity::Digest;
 use crate::score::{Class, Clue, Entry, Odd, Reach, Score};
 use std::borrow::Cow;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -88,8 +90,9 @@ pub struct Now {
 /// When a profile was taken.
 #[derive(Debug, Clone)]
 pub struct Taken {
-    /// Id of the input.
+    /// Id and kind of the input.
     pub id: String,
+    pub kind: InputKind,
     /// Ns of trace time; None for no bound.
     pub low: Option<i64>,
     pub high: Option<i64>,
@@ -101,10 +104,56 @@ pub struct Identity {
     /// Ids of the inputs.
     pub a: String,
     pub b: String,
-    /// `same`, `different`, `not told`.
-    pub verdict: &'static str,
+    pub verdict: SameProcess,
     /// What shows it.
     pub sign: String,
+}
+
+/// Whether two inputs are of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameProcess {
+    /// They share what only one process can.
+    Same,
+    /// They contradict each other.
+    Different,
+    NotTold,
+}
+
+impl SameProcess {
+    /// Words for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            SameProcess::Same => "same",
+            SameProcess::Different => "different",
+            SameProcess::NotTold => "not told",
+        }
+    }
+}
+
+/// How a cluster's state is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateSource {
+    /// The header of a traceback, or a label that says the same.
+    Header,
+    /// Concluded from the runtime's functions on the stack.
+    Frames,
+    Trace,
+    Memory,
+    /// No source tells.
+    None,
+}
+
+impl StateSource {
+    /// A word for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            StateSource::Header => "header",
+            StateSource::Frames => "frames",
+            StateSource::Trace => "trace",
+            StateSource::Memory => "memory",
+            StateSource::None => "none",
+        }
+    }
 }
 
 /// How a goroutine of the trace came to its cluster.
@@ -263,8 +312,7 @@ pub struct Cluster {
     pub grows: bool,
     /// Wait reason or status in the runtime's words.
     pub state: String,
-    /// `header`, `frames`, `trace` or `none`: how the state is known.
-    pub state_source: &'static str,
+    pub state_source: StateSource,
     pub frames: Vec<Frame>,
     pub created_by: Option<Frame>,
     /// Ascending.
@@ -303,10 +351,52 @@ impl Cluster {
 }
 
 /// What is not known, and why.
-#[derive(Debug, Clone)]
-pub struct Limit {
-    pub what: &'static str,
-    pub reason: String,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Memory was read, and no key that was looked up survives in it.
+    NoKeySurvives,
+    NoMemory,
+    NoKeyGiven,
+    /// Map and key are what the user thinks.
+    KeyOfUser,
+    NoTrace,
+    NoCpuSamples,
+    NoProfile,
+    NoGoroutineIds,
+}
+
+impl Limit {
+    /// What is not known, as records name it.
+    pub fn what(self) -> &'static str {
+        match self {
+            Limit::NoKeySurvives | Limit::NoMemory | Limit::NoKeyGiven | Limit::KeyOfUser => "keys",
+            Limit::NoTrace => "block_times",
+            Limit::NoCpuSamples => "lookups",
+            Limit::NoProfile => "wait_reasons",
+            Limit::NoGoroutineIds => "goroutine_ids",
+        }
+    }
+
+    /// Whether it is about the keys that were looked up.
+    pub fn is_of_keys(self) -> bool {
+        matches!(self, Limit::NoKeySurvives | Limit::NoMemory | Limit::NoKeyGiven | Limit::KeyOfUser)
+    }
+}
+
+/// Why it is not known.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::NoKeySurvives => "no key that was looked up survives in memory: only stored keys are named",
+            Limit::NoMemory => "no core or process was read: which map and which key are not known",
+            Limit::NoKeyGiven => "no --key was given: which key was looked up is not known; only stored keys are named",
+            Limit::KeyOfUser => "map and key are the user's: that these goroutines looked it up there is not proven",
+            Limit::NoTrace => "no trace was given: when each wait began and who might have ended it are not known",
+            Limit::NoCpuSamples => "the trace has no CPU samples (run the CPU profiler beside it): it shows no lookups",
+            Limit::NoProfile => "no profile was given: wait reasons are the trace's coarser ones",
+            Limit::NoGoroutineIds => "the profiles have no goroutine ids (take debug=2): joined by stack, as groups",
+        })
+    }
 }
 
 /// All sources, joined.
@@ -387,8 +477,12 @@ pub struct MapView {
     pub heat: Heat,
     /// As a Go literal.
     pub key: Option<String>,
-    /// `present`, `absent`, `unreachable`, `unhashable`.
+    /// `present`, `absent`, `unreachable`, `unhashable`; for show.
     pub verdict: Option<&'static str>,
+    /// A lookup does not find the key.
+    pub missed: bool,
+    /// Its elements are channels, so that a missed lookup gives a nil one.
+    pub holds_channels: bool,
     /// The nearest first.
     pub near: Vec<NearKey>,
 }
@@ -396,9 +490,8 @@ pub struct MapView {
 impl MapView {
     /// The key and its nearest stored one, if the lookup misses it and the map holds channels.
     pub fn missed_channel(&self) -> Option<(&str, &NearKey)> {
-        let misses = matches!(self.verdict, Some("absent" | "unreachable" | "unhashable"));
-        let channels = ["]chan ", "]<-chan ", "]chan<- "].iter().any(|elem| self.type_name.contains(elem));
-        Some((self.key.as_deref().filter(|_| misses && channels)?, self.near.first()?))
+        let explains = self.missed && self.holds_channels;
+        Some((self.key.as_deref().filter(|_| explains)?, self.near.first()?))
     }
 }
 
@@ -565,6 +658,29 @@ pub struct MemorySite {
     pub flows: bool,
 }
 
+impl MemorySite {
+    /// `runtime.mapaccess1_faststr of main.pending (map[string]chan int) with key id`.
+    pub fn operation(&self) -> String {
+        let map = match (&self.map, &self.map_type) {
+            (Some(map), Some(ty)) => format!(" of {map} ({ty})"),
+            (Some(map), None) => format!(" of {map}"),
+            (None, Some(ty)) => format!(" of a {ty}"),
+            (None, None) => String::new(),
+        };
+        let key = self.key_expr.as_ref().map_or(String::new(), |key| format!(" with key {key}"));
+        format!("{}{map}{key}", self.call)
+    }
+
+    /// How it hangs together with the wait.
+    pub fn link(&self) -> &'static str {
+        match (self.flows, self.same_function) {
+            (true, _) => "whose result is waited on",
+            (false, true) => "in the waiting function",
+            (false, false) => "in a caller",
+        }
+    }
+}
+
 /// A lookup before a wait, as far as its memory survives.
 #[derive(Debug, Clone)]
 pub struct Looked {
@@ -578,8 +694,7 @@ pub struct Looked {
     pub inferred: bool,
     /// Why the key is not known.
     pub lost: Option<String>,
-    /// `absent`, `zero` or `present`.
-    pub verdict: Option<&'static str>,
+    pub verdict: Option<Verdict>,
     /// The nearest first.
     pub near: Vec<NearKey>,
     /// Whether people take the key and one of these for equal; else they are only alike.
@@ -591,7 +706,7 @@ pub struct Looked {
 impl Looked {
     /// The key and the stored one that it should have met.
     pub fn missed(&self) -> Option<(&str, &NearKey)> {
-        Some((self.key.as_deref()?, self.near.first().filter(|_| self.verdict == Some("absent"))?))
+        Some((self.key.as_deref()?, self.near.first().filter(|_| self.verdict == Some(Verdict::Absent))?))
     }
 }
 

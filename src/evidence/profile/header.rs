@@ -78,13 +78,19 @@ impl<'a> Header<'a> {
             _ => {
                 let (labels, after) = labels::parse_prefix(&text[end..])?;
                 self.labels = labels;
-                (text[..end].strip_suffix(b" labels:")?, after.strip_prefix(b"]")?)
+                let before = text[..end].strip_suffix(b" labels:")?;
+                (before.strip_suffix(b",").unwrap_or(before), after.strip_prefix(b"]")?)
             }
         };
-        let mut parts = split_comma(body);
-        self.read_status(parts.next()?);
-        parts.for_each(|part| self.read_extra(part));
+        self.read_state(body);
         Some(rest)
+    }
+
+    /// Reads a status or wait reason with what follows it: `chan receive (nil chan), 12 minutes`.
+    pub(super) fn read_state(&mut self, text: &'a [u8]) {
+        let mut parts = split_comma(text);
+        self.read_status(parts.next().unwrap_or_default());
+        parts.for_each(|part| self.read_extra(part));
     }
 
     fn read_status(&mut self, mut text: &'a [u8]) {
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn reads_every_form_of_header() {
         let base = |goid, status: &'static [u8]| Header { goid, status, ..Header::default() };
-        let cases: [(&str, Header); 10] = [
+        let cases: [(&str, Header); 11] = [
             ("goroutine 1 [running]:", base(1, b"running")),
             (
                 "goroutine 18 [chan receive (nil chan), 12 minutes, locked to thread]:",
@@ -207,6 +213,10 @@ mod tests {
                     labels: vec![("a]".into(), "b, c".into())],
                     ..base(7, b"waiting")
                 },
+            ),
+            (
+                r#"goroutine 7 [running, labels:{"k": "v"}]:"#,
+                Header { labels: vec![("k".into(), "v".into())], ..base(7, b"running") },
             ),
             (
                 r#"goroutine 7 [select (leaked)] {k: b, req: "r ]: 1"}:"#,

@@ -2,14 +2,15 @@
 //!
 //! Understood: CRLF; Docker's `json-file` and other one-object-a-line logs (`log`, `message`, `msg`, `textPayload`);
 //! the CRI form of Kubernetes (`TIME stderr F text`, `P` for a part of a line); and any prefix of one shape
-//! (timestamp, syslog, `docker compose`, `kubectl --prefix`), learned from the first line that can be recognised.
+//! (timestamp, syslog, `docker compose`, `kubectl --prefix`), learned from the first line that can be recognised. A dump
+//! in one line, its own line ends escaped, is opened by [`escaped`].
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
 
-use super::counted;
+use super::{escaped, Note};
 
 /// A longer line is passed over: no line of a goroutine dump comes near it.
 const MAX_LINE: usize = 1 << 20;
@@ -22,34 +23,35 @@ pub(super) struct Walked {
     pub overlong: u64,
     /// Lines that carried a wrapping or a prefix.
     pub unwrapped: u64,
+    /// Lines that held a dump with its line ends escaped.
+    pub unescaped: u64,
+    /// Those of them that end inside a quoted string.
+    pub cut_strings: u64,
     /// The input did not end with a line end.
     pub cut: bool,
 }
 
 impl Walked {
-    /// What a reader should know of the walk, one sentence each.
-    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
-        let prefixes = || format!("log prefixes were taken off {}", counted(self.unwrapped, "line", "lines"));
-        let overlong = || format!("{} over 1 MiB were left out", counted(self.overlong, "line", "lines"));
-        [(self.unwrapped > 0).then(prefixes), (self.overlong > 0).then(overlong)].into_iter().flatten()
+    /// What a reader should know of the walk.
+    pub(super) fn notes(&self) -> impl Iterator<Item = Note> {
+        let notes = [
+            (self.unwrapped, Note::Unwrapped as fn(u64) -> Note),
+            (self.unescaped, Note::Unescaped),
+            (self.cut_strings, Note::CutStrings),
+            (self.overlong, Note::Overlong),
+        ];
+        notes.into_iter().filter(|&(count, _)| count > 0).map(|(count, note)| note(count))
     }
 }
 
 /// Calls `line` with each line of `data`, unwrapped, without its line end. `anchor` says where in a line the
 /// recognisable text starts: from it the prefix is learned.
 pub(super) fn walk(data: &[u8], anchor: fn(&[u8]) -> Option<usize>, mut line: impl FnMut(&[u8])) -> Walked {
-    let mut walked = Walked { cut: data.last().is_some_and(|&b| b != b'\n'), ..Walked::default() };
-    let mut unwrapper = Unwrapper { prefix: first_prefix(data, anchor), anchor, partial: Vec::new(), unwrapped: 0 };
-    for raw in physical_lines(data) {
-        if raw.len() > MAX_LINE {
-            walked.overlong += 1;
-        } else {
-            unwrapper.take(raw, &mut line);
-        }
-    }
+    let walked = Walked { cut: data.last().is_some_and(|&b| b != b'\n'), ..Walked::default() };
+    let mut unwrapper = Unwrapper { prefix: first_prefix(data, anchor), anchor, partial: Vec::new(), walked };
+    physical_lines(data).for_each(|raw| unwrapper.take(raw, &mut line));
     unwrapper.finish(&mut line);
-    walked.unwrapped = unwrapper.unwrapped;
-    walked
+    unwrapper.walked
 }
 
 /// The lines of `data` without `\n` and `\r`.
@@ -84,23 +86,19 @@ struct Unwrapper {
     prefix: Option<Prefix>,
     anchor: fn(&[u8]) -> Option<usize>,
     partial: Vec<u8>,
-    unwrapped: u64,
+    walked: Walked,
 }
 
 impl Unwrapper {
     fn take(&mut self, raw: &[u8], line: &mut impl FnMut(&[u8])) {
         let content = content(raw);
         if !matches!(content, Content::Plain(_)) {
-            self.unwrapped += 1;
+            self.walked.unwrapped += 1;
         }
-        if content.is_part() && self.partial.len() + raw.len() <= MAX_LINE {
+        if content.is_part() {
             self.partial.extend_from_slice(content.text());
-            return;
-        }
-        if self.partial.is_empty() {
-            for text in content.text().split(|&b| b == b'\n') {
-                self.emit(trim_cr(text), line);
-            }
+        } else if self.partial.is_empty() {
+            self.pass(content.text(), line);
         } else {
             self.partial.extend_from_slice(content.text());
             self.finish(line);
@@ -110,19 +108,36 @@ impl Unwrapper {
     fn finish(&mut self, line: &mut impl FnMut(&[u8])) {
         let joined = std::mem::take(&mut self.partial);
         if !joined.is_empty() {
-            joined.split(|&b| b == b'\n').for_each(|text| self.emit(trim_cr(text), line));
+            self.pass(&joined, line);
         }
     }
 
+    fn pass(&mut self, text: &[u8], line: &mut impl FnMut(&[u8])) {
+        text.split(|&b| b == b'\n').for_each(|text| self.emit(trim_cr(text), line));
+    }
+
     fn emit(&mut self, text: &[u8], line: &mut impl FnMut(&[u8])) {
+        if let Some(found) = escaped::find(text, self.anchor) {
+            self.walked.unescaped += 1;
+            self.walked.cut_strings += u64::from(found.cut);
+            for text in found.text.split(|&b| b == b'\n') {
+                let from = (self.anchor)(text).unwrap_or(0);
+                line(trim_cr(&text[from..]));
+            }
+            return;
+        }
+        if text.len() > MAX_LINE {
+            self.walked.overlong += 1;
+            return;
+        }
         if let Some(rest) = self.prefix.as_ref().and_then(|prefix| prefix.strip(text)) {
-            self.unwrapped += 1;
+            self.walked.unwrapped += 1;
             return line(&with_tabs(rest));
         }
         match (self.anchor)(text) {
             Some(at) if at > 0 => {
                 self.prefix = Prefix::of(&text[..at]).or_else(|| self.prefix.take());
-                self.unwrapped += 1;
+                self.walked.unwrapped += 1;
                 line(&text[at..]);
             }
             _ => line(text),
@@ -180,14 +195,35 @@ fn content(raw: &[u8]) -> Content<'_> {
 
 fn json(raw: &[u8]) -> Option<Content<'_>> {
     let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(raw).ok()?;
-    let (key, text) =
-        ["log", "message", "msg", "textPayload"].into_iter().find_map(|key| match object.remove(key)? {
-            serde_json::Value::String(text) => Some((key, text)),
-            _ => None,
-        })?;
+    let key = ["log", "message", "msg", "textPayload"]
+        .into_iter()
+        .find(|key| object.get(*key).is_some_and(serde_json::Value::is_string));
+    let said = key.and_then(|key| match object.remove(key)? {
+        serde_json::Value::String(text) => Some(text),
+        _ => None,
+    });
     // Docker cuts a long line into several records and ends only the last one with a newline.
-    let part = key == "log" && object.contains_key("stream") && !text.ends_with('\n');
-    Some(Content::Json(Cow::Owned(text), part))
+    if key == Some("log") && object.contains_key("stream") {
+        let text = said?;
+        let part = !text.ends_with('\n');
+        return Some(Content::Json(Cow::Owned(text), part));
+    }
+    // The dump may be in a field of its own beside the message.
+    let mut texts: Vec<String> = said.into_iter().collect();
+    object.values().for_each(|value| dumps(value, &mut texts));
+    (!texts.is_empty()).then(|| Content::Json(Cow::Owned(texts.join("\n")), false))
+}
+
+/// Texts inside `value` of several lines that may be a dump.
+fn dumps(value: &serde_json::Value, texts: &mut Vec<String>) {
+    match value {
+        serde_json::Value::String(text) if text.contains("goroutine") && text.contains('\n') => {
+            texts.push(text.clone())
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| dumps(value, texts)),
+        serde_json::Value::Object(fields) => fields.values().for_each(|value| dumps(value, texts)),
+        _ => {}
+    }
 }
 
 fn cri(raw: &[u8]) -> Option<Content<'_>> {

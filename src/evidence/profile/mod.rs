@@ -2,15 +2,18 @@
 //!
 //! | form | parser | source of the facts |
 //! | --- | --- | --- |
-//! | debug=0, gzip protobuf | `proto` | `src/runtime/pprof/{pprof,proto}.go`, profile.proto |
+//! | debug=0 (or with a sample for each goroutine), gzip protobuf | `proto` | `src/runtime/pprof/{pprof,proto}.go`, profile.proto |
 //! | debug=1 text | `text` | `printCountProfile` in `src/runtime/pprof/pprof.go` |
 //! | debug=2, panic, SIGQUIT, SIGABRT | `traceback` | `src/runtime/traceback.go`, Go 1.19 to 1.27 |
 //!
-//! Only tracebacks name goroutines and what they wait for; a debug=0 or debug=1 profile knows counts and stacks.
+//! Only tracebacks, and a protobuf with a sample for each goroutine, name goroutines and what they wait for; a debug=0 or
+//! debug=1 profile knows counts and stacks.
 
+mod escaped;
 mod header;
 mod labels;
 mod lines;
+mod note;
 mod proto;
 mod symbols;
 mod text;
@@ -21,6 +24,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
+pub use note::Note;
 pub use symbols::{Frame, FrameId, StackId, Symbols, Text};
 
 /// A gzip file that unpacks to more is refused. The runtime itself stops a debug=2 dump at 64 MiB; a profile of a
@@ -31,6 +35,8 @@ pub const MAX_UNPACKED: usize = 256 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     GoroutineProto,
+    /// A protobuf whose labels say which goroutine each sample is.
+    GoroutineEach,
     GoroutineText,
     LeakProto,
     LeakText,
@@ -45,12 +51,23 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::GoroutineProto => "goroutine profile (debug=0)",
+            Kind::GoroutineEach => "goroutine profile (a sample for each goroutine)",
             Kind::GoroutineText => "goroutine profile (debug=1)",
             Kind::LeakProto => "goroutineleak profile (debug=0)",
             Kind::LeakText => "goroutineleak profile (debug=1)",
             Kind::Stacks => "goroutine stacks (debug=2)",
             Kind::Crash => "crash traceback",
         }
+    }
+
+    /// Whether it tells goroutines by their ids and states.
+    pub fn knows_goroutines(self) -> bool {
+        matches!(self, Kind::GoroutineEach | Kind::Stacks | Kind::Crash)
+    }
+
+    /// Whether it lists every goroutine of the process, as far as it is whole; of a crash perhaps only one is printed.
+    pub fn lists_all(self) -> bool {
+        matches!(self, Kind::GoroutineEach | Kind::Stacks)
     }
 }
 
@@ -65,8 +82,8 @@ pub struct Profile {
     pub records: Records,
     /// Lines such as `panic: …`, `fatal error: …`, `SIGQUIT: quit`, in order.
     pub causes: Vec<String>,
-    /// What is missing or was passed over, one sentence each.
-    pub notes: Vec<String>,
+    /// What is missing or was passed over.
+    pub notes: Vec<Note>,
     pub symbols: Symbols,
     args: Args,
 }
@@ -202,7 +219,7 @@ pub struct Scan {
     /// The build ID of the program's own mapping, where a debug=0 profile has one: of the GNU note, in hex.
     pub build_id: Option<String>,
     pub causes: Vec<String>,
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// As [`parse`], but hands each goroutine to `each` instead of keeping it, and drops the arguments: memory then grows
@@ -230,7 +247,7 @@ fn scan_into(
     let (unpacked, damage) = gunzip(data)?;
     let mut scan = scan_unpacked(&unpacked, symbols, args, each)?;
     if let Some(damage) = damage {
-        scan.notes.push(format!("the gzip data is damaged ({damage}): only what came before is shown"));
+        scan.notes.push(Note::DamagedGzip(damage));
     }
     Ok(scan)
 }
@@ -258,7 +275,7 @@ fn scan_unpacked(
         return Err(ProfileError::OtherKind(kind.to_string()));
     }
     if proto::looks_like(data) {
-        return proto::scan(data, symbols);
+        return proto::scan(data, symbols, each);
     }
     let titled = memmem::find(data, b" profile: total ").is_some();
     if titled {
@@ -267,8 +284,11 @@ fn scan_unpacked(
         }
     }
     match traceback::scan(data, symbols, args, each) {
-        // A log may have cut the title line itself in two.
-        Err(ProfileError::Unrecognised) if !titled => text::scan(data, symbols)?.ok_or(ProfileError::Unrecognised),
+        Err(ProfileError::Unrecognised) => {
+            // A log may have cut the title line itself in two, or lost it.
+            let scan = if titled { None } else { text::scan(data, symbols)? };
+            scan.or_else(|| text::scan_rest(data, symbols)).ok_or(ProfileError::Unrecognised)
+        }
         result => result,
     }
 }

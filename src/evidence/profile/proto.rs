@@ -7,8 +7,9 @@
 use hashbrown::HashMap;
 use prost::encoding::{decode_key, decode_varint, WireType};
 
+use super::header::Header;
 use super::symbols::Interner;
-use super::{counted, Frame, FrameId, Group, Kind, Labels, ProfileError, Scan, StackId, Symbols};
+use super::{Frame, FrameId, Goroutine, Group, Kind, Labels, Note, ProfileError, Scan, StackId, Symbols};
 
 /// A larger protobuf is refused: a million distinct stacks take less.
 const MAX_PROTO: usize = 64 << 20;
@@ -24,8 +25,18 @@ pub(super) fn looks_like(data: &[u8]) -> bool {
     fields.peek().is_some() && fields.all(|field| matches!(field, Ok((1..=15, Value::Varint(_) | Value::Bytes(_)))))
 }
 
-/// Reads the stacks of a protobuf profile.
-pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Scan, ProfileError> {
+/// Labels of a profile with a sample for each goroutine (cockroachdb/go#12, `debug=3`).
+const GOID: &str = "go::goroutine";
+const PARENT: &str = "go::goroutine_created_by";
+const STATE: &str = "go::goroutine_state";
+const MINUTES: &str = "go::goroutine_wait_minutes";
+
+/// Reads the stacks of a protobuf profile; goroutines go to `each` where every sample is one.
+pub(super) fn scan(
+    data: &[u8],
+    symbols: &mut Symbols,
+    each: &mut dyn FnMut(&Symbols, Goroutine),
+) -> Result<Scan, ProfileError> {
     if data.len() > MAX_PROTO {
         return Err(ProfileError::Proto("it is over 64 MiB, more than any goroutine profile needs"));
     }
@@ -49,17 +60,59 @@ pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Scan, ProfileEr
     samples.read(data)?;
     let Samples { groups, skipped, .. } = samples;
     let mut notes = Vec::new();
-    if let Some(why) = broken {
-        notes.push(format!("the protobuf is damaged ({why}): only what came before is shown"));
-    }
-    if skipped > 0 {
-        notes
-            .push(format!("{} of the protobuf make no sense and were left out", counted(skipped, "sample", "samples")));
-    }
+    notes.extend(broken.map(Note::DamagedProto));
+    notes.extend((skipped > 0).then_some(Note::SenselessSamples(skipped)));
     let total = groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.count));
     let build_id = tables.build_id.map(|id| String::from_utf8_lossy(tables.text(id)).into_owned());
     let build_id = build_id.filter(|id| !id.is_empty());
-    Ok(Scan { kind, total, taken: tables.taken, groups: Some(groups), build_id, causes: Vec::new(), notes })
+    let taken = tables.taken;
+    let goroutines: Option<Vec<Goroutine>> = groups.iter().map(|group| goroutine(group, symbols)).collect();
+    let (kind, groups) = match goroutines.filter(|all| kind == Kind::GoroutineProto && !all.is_empty()) {
+        Some(all) => {
+            all.into_iter().for_each(|goroutine| each(symbols, goroutine));
+            (Kind::GoroutineEach, None)
+        }
+        None => (kind, Some(groups)),
+    };
+    Ok(Scan { kind, total, taken, groups, build_id, causes: Vec::new(), notes })
+}
+
+/// The goroutine that a sample is of by its labels; `None` if they do not say.
+fn goroutine(group: &Group, symbols: &mut Symbols) -> Option<Goroutine> {
+    let value = |name: &str| {
+        let label = group.labels.iter().find(|&&(key, _)| symbols.text(key) == name)?;
+        Some(symbols.text(label.1).to_string())
+    };
+    let number = |name: &str| value(name)?.parse::<u64>().ok();
+    let goid = number(GOID).filter(|_| group.count == 1)?;
+    let (parent, minutes, state) = (number(PARENT), number(MINUTES), value(STATE).unwrap_or_default());
+    let mut header = Header { status: b"unknown", ..Header::default() };
+    if !state.is_empty() {
+        header.read_state(state.as_bytes());
+    }
+    let own = |&&(key, _): &&(super::Text, super::Text)| ![GOID, PARENT, STATE, MINUTES].contains(&symbols.text(key));
+    let labels = group.labels.iter().filter(own).copied().collect();
+    Some(Goroutine {
+        goid,
+        status: symbols.intern(header.status),
+        reason: header.reason.map(|reason| symbols.intern(reason)),
+        leaked: header.leaked,
+        scan: header.scan,
+        durable: header.durable,
+        minutes: minutes.or(header.minutes).filter(|&minutes| minutes > 0),
+        locked: header.locked,
+        bubble: header.bubble,
+        g: None,
+        m: None,
+        labels,
+        stack: group.stack,
+        created_by: None,
+        parent: parent.filter(|&parent| parent > 0),
+        elided: None,
+        unavailable: false,
+        ancestors: Vec::new(),
+        args: 0..0,
+    })
 }
 
 type Broken = &'static str;
@@ -278,7 +331,8 @@ impl<'a> Tables<'a> {
                 frames.push(symbols.frame_id(Frame { function: name, file, line, start_line, ..blank }));
             }
             if frames.is_empty() {
-                frames.push(symbols.frame_id(blank));
+                let frame = Frame::at(location.address, symbols);
+                frames.push(symbols.frame_id(frame));
             }
             (id, Resolved { address: location.address, frames: frames.into_boxed_slice() })
         };
@@ -338,18 +392,30 @@ impl Samples<'_, '_> {
         Ok(Some(Group { count: count as u64, pcs, stack, labels }))
     }
 
+    /// A label's value is a text, else a number and perhaps its unit; neither is an empty text.
     fn read_label(&mut self, message: &[u8]) -> Result<Option<(super::Text, super::Text)>, Broken> {
-        let (mut key, mut value) = (0, 0);
+        let (mut key, mut value, mut number, mut unit) = (0, 0, 0, 0);
         for field in Fields(message) {
             match field? {
                 (1, Value::Varint(id)) => key = id,
                 (2, Value::Varint(id)) => value = id,
+                (3, Value::Varint(bits)) => number = bits as i64,
+                (4, Value::Varint(id)) => unit = id,
                 _ => {}
             }
         }
-        let tables = self.tables;
-        let mut intern = |id| self.symbols.intern(tables.text(id));
-        Ok((key != 0).then(|| (intern(key), intern(value))))
+        if key == 0 {
+            return Ok(None);
+        }
+        let (tables, symbols) = (self.tables, &mut *self.symbols);
+        let key = symbols.intern(tables.text(key));
+        let value = match (value, number, tables.text(unit)) {
+            (0, 0, b"") => symbols.intern(b""),
+            (0, number, b"") => symbols.intern(number.to_string().as_bytes()),
+            (0, number, unit) => symbols.intern(format!("{number} {}", String::from_utf8_lossy(unit)).as_bytes()),
+            (id, ..) => symbols.intern(tables.text(id)),
+        };
+        Ok(Some((key, value)))
     }
 
     fn stack(&mut self, list: &[u64]) -> StackId {

@@ -19,7 +19,8 @@ pub struct StackId(u32);
 /// One call site. The arguments of one call are with the goroutine, not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// As printed: `main.(*T).M`, `main.F[...]`, `panic`; empty where the source had only an address.
+    /// As printed: `main.(*T).M`, `main.F[...]`, `panic`; `0x47e2bd` where the source had only an address, and
+    /// `non-Go function at pc=0x47e2bd` where the runtime says so: what has no name is told apart by its address.
     pub function: Text,
     /// Empty where the source had none.
     pub file: Text,
@@ -31,6 +32,20 @@ pub struct Frame {
     pub offset: Option<u64>,
     /// Program counter.
     pub pc: Option<u64>,
+}
+
+impl Frame {
+    /// The call at an address of which nothing more is known.
+    pub(super) fn at(pc: u64, symbols: &mut Symbols) -> Frame {
+        let function = symbols.intern(format!("{pc:#x}").as_bytes());
+        Frame { function, file: symbols.intern(b""), line: 0, start_line: 0, offset: None, pc: Some(pc) }
+    }
+
+    /// A call of a function that is not Go's and has no name.
+    pub(super) fn foreign(pc: u64, symbols: &mut Symbols) -> Frame {
+        let function = symbols.intern(format!("non-Go function at pc={pc:#x}").as_bytes());
+        Frame { function, ..Frame::at(pc, symbols) }
+    }
 }
 
 /// The tables behind [`Text`], [`FrameId`] and [`StackId`].

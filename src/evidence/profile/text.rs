@@ -3,8 +3,8 @@
 //! `#\t0xPC\tFUNCTION+0xOFFSET\t\tFILE:LINE` for each frame below the runtime's innermost ones.
 
 use super::header::{address, number};
-use super::lines::{self, find_anchor};
-use super::{counted, labels, Frame, FrameId, Group, Kind, Labels, ProfileError, Scan, Symbols};
+use super::lines::{self, find_anchor, Walked};
+use super::{labels, Frame, FrameId, Group, Kind, Labels, Note, ProfileError, Scan, Symbols};
 
 const TOTAL: &[u8] = b" profile: total ";
 
@@ -13,22 +13,47 @@ pub(super) fn scan(data: &[u8], symbols: &mut Symbols) -> Result<Option<Scan>, P
     let mut reader = Reader::new(symbols);
     let walked = lines::walk(data, anchor, |line| reader.read(line));
     reader.end_group();
-    let Reader { title, groups, other, foreign, mut notes, .. } = reader;
-    let Some((kind, total)) = title else {
+    let Reader { title, groups, other, stray, mut notes, .. } = reader;
+    let Some((kind, says)) = title else {
         return match other {
             Some(name) => Err(ProfileError::OtherKind(format!("a {name} profile"))),
             None => Ok(None),
         };
     };
-    let held = groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.count));
-    if held != total {
-        notes.push(format!("the file says {total} goroutines and holds {held}: it is incomplete or was edited"));
+    let holds = total(&groups);
+    if holds != says {
+        notes.push(Note::OtherTotal { says, holds });
     }
-    if foreign > 0 {
-        notes.push(format!("{} belong to no stack and were left out", counted(foreign, "line", "lines")));
+    Ok(Some(finished(kind, says, groups, stray, notes, walked)))
+}
+
+/// Reads the stacks of a debug=1 profile whose beginning was lost; `None` if `data` holds no stack of one.
+pub(super) fn scan_rest(data: &[u8], symbols: &mut Symbols) -> Option<Scan> {
+    let mut reader = Reader { kind_is_known: false, ..Reader::new(symbols) };
+    let walked = lines::walk(data, anchor_of_group, |line| reader.read(line));
+    reader.end_group();
+    let Reader { groups, stray, .. } = reader;
+    if !groups.iter().any(|group| !group.pcs.is_empty() && !symbols.stack(group.stack).is_empty()) {
+        return None;
     }
+    Some(finished(Kind::GoroutineText, total(&groups), groups, stray, vec![Note::NoTitle], walked))
+}
+
+fn total(groups: &[Group]) -> u64 {
+    groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.count))
+}
+
+fn finished(kind: Kind, total: u64, groups: Vec<Group>, stray: u64, mut notes: Vec<Note>, walked: Walked) -> Scan {
+    notes.extend((stray > 0).then_some(Note::StrayLines(stray)));
     notes.extend(walked.notes());
-    Ok(Some(Scan { kind, total, taken: None, groups: Some(groups), build_id: None, causes: Vec::new(), notes }))
+    Scan { kind, total, taken: None, groups: Some(groups), build_id: None, causes: Vec::new(), notes }
+}
+
+/// Where `COUNT @ 0x` stands in a line.
+fn anchor_of_group(line: &[u8]) -> Option<usize> {
+    let at = memchr::memmem::find(line, b" @ 0x")?;
+    let digits = line[..at].iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    (digits > 0).then_some(at - digits)
 }
 
 fn anchor(line: &[u8]) -> Option<usize> {
@@ -49,13 +74,16 @@ fn title(line: &[u8]) -> Option<(&str, u64)> {
 struct Reader<'a> {
     symbols: &'a mut Symbols,
     title: Option<(Kind, u64)>,
+    /// Stacks are read only once the title was, if this is so.
+    kind_is_known: bool,
     /// Name of a count profile that is not about goroutines.
     other: Option<String>,
     groups: Vec<Group>,
     current: Option<(u64, Vec<u64>, Labels)>,
     stack: Vec<FrameId>,
-    foreign: u64,
-    notes: Vec<String>,
+    /// Lines that belong to no stack.
+    stray: u64,
+    notes: Vec<Note>,
     /// A second profile follows in the same file.
     done: bool,
 }
@@ -65,11 +93,12 @@ impl<'a> Reader<'a> {
         Reader {
             symbols,
             title: None,
+            kind_is_known: true,
             other: None,
             groups: Vec::new(),
             current: None,
             stack: Vec::new(),
-            foreign: 0,
+            stray: 0,
             notes: Vec::new(),
             done: false,
         }
@@ -79,7 +108,7 @@ impl<'a> Reader<'a> {
         if let Some((name, total)) = title(line) {
             return self.begin(name, total);
         }
-        if self.title.is_none() || self.done || line.trim_ascii().is_empty() {
+        if (self.kind_is_known && self.title.is_none()) || self.done || line.trim_ascii().is_empty() {
             return;
         }
         let known = match line.strip_prefix(b"#") {
@@ -87,7 +116,7 @@ impl<'a> Reader<'a> {
             None => self.read_counted(line),
         };
         if !known {
-            self.foreign += 1;
+            self.stray += 1;
         }
     }
 
@@ -105,8 +134,7 @@ impl<'a> Reader<'a> {
             self.title = Some((kind, total));
         } else if !self.done {
             self.done = true;
-            self.notes
-                .push("a second profile follows in the same file and was left out: give it a file of its own".into());
+            self.notes.push(Note::SecondProfile);
         }
     }
 
@@ -153,18 +181,13 @@ impl<'a> Reader<'a> {
 fn parse_frame(text: &[u8], symbols: &mut Symbols) -> Option<Frame> {
     let (pc, rest) = address(text)?;
     let rest = rest.trim_ascii_start();
-    let mut frame = Frame {
-        function: symbols.intern(b""),
-        file: symbols.intern(b""),
-        line: 0,
-        start_line: 0,
-        offset: None,
-        pc: Some(pc),
-    };
+    let mut frame = Frame::at(pc, symbols);
     if rest.is_empty() {
         return Some(frame);
     }
-    let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+    // A symbolizer of C++ puts blanks into names.
+    let tab = memchr::memchr(b'\t', rest).filter(|&tab| memchr::memmem::find(&rest[..tab], b"+0x").is_some());
+    let end = tab.or_else(|| rest.iter().position(u8::is_ascii_whitespace)).unwrap_or(rest.len());
     let (call, site) = rest.split_at(end);
     let plus = memchr::memmem::rfind(call, b"+0x")?;
     frame.offset = Some(address(&call[plus + 1..])?.0);

@@ -10,12 +10,14 @@ use memchr::memmem::Finder;
 use super::header::{address, number, Header};
 use super::lines::{self, find_anchor};
 use super::symbols::Interner;
-use super::{counted, header, Args, Frame, FrameId, Goroutine, Kind, ProfileError, Scan, Symbols};
+use super::{header, Args, Frame, FrameId, Goroutine, Kind, Note, ProfileError, Scan, Symbols};
 
 /// `writeGoroutineStacks` in `src/runtime/pprof/pprof.go` gives up at this size and cuts the dump without a word.
 const RUNTIME_LIMIT: usize = 64 << 20;
 const MAX_CAUSES: usize = 16;
 const MAX_CAUSE_BYTES: usize = 4096;
+/// A longer line is not taken for the name of a C function.
+const MAX_NAME: usize = 4096;
 
 /// Reads every goroutine in `data` and hands it to `each`; arguments go to `args` where they are wanted.
 pub(super) fn scan(
@@ -32,18 +34,13 @@ pub(super) fn scan(
     }
     let mut notes = Vec::new();
     if data.len() == RUNTIME_LIMIT {
-        notes.push("the dump is exactly 64 MiB, where the runtime stops writing: goroutines are missing".to_string());
+        notes.push(Note::RuntimeLimit);
     } else if unfinished {
-        notes.push(
-            "the dump breaks off in the middle of a goroutine: that one is partial, others may be missing".to_string(),
-        );
+        notes.push(Note::BreaksOff);
     }
-    if dump.foreign > 0 {
-        notes.push(format!(
-            "{} inside goroutines belong to no traceback and were left out",
-            counted(dump.foreign, "line", "lines")
-        ));
-    }
+    notes.extend(dump.begins_inside.then_some(Note::BeginsInside));
+    notes.extend((dump.lost_headers > 0).then_some(Note::LostHeaders(dump.lost_headers)));
+    notes.extend((dump.foreign > 0).then_some(Note::ForeignLines(dump.foreign)));
     notes.extend(walked.notes());
     let kind = if dump.causes.is_empty() { Kind::Stacks } else { Kind::Crash };
     Ok(Scan { kind, total: dump.goroutines, taken: None, groups: None, build_id: None, causes: dump.causes, notes })
@@ -74,10 +71,21 @@ enum Pending {
 /// Whose frames are being read.
 #[derive(PartialEq, Clone, Copy)]
 enum Section {
-    /// None: before the first goroutine, after a goroutine's creator, or on the runtime's own stack.
+    /// None: before the first goroutine, or after a goroutine's creator.
     Outside,
+    /// None: the runtime's own stack.
+    Runtime,
     Goroutine,
     Ancestor(u64),
+}
+
+/// Frames where no goroutine's line stands above.
+#[derive(PartialEq, Clone, Copy)]
+enum Orphan {
+    None,
+    /// What may be a call; its file line would show it.
+    Call,
+    Stack,
 }
 
 struct Dump<'a> {
@@ -94,8 +102,15 @@ struct Dump<'a> {
     /// The pending call's function, then (while a frame is looked up) its file line.
     call: Vec<u8>,
     call_args: Vec<u8>,
+    /// A line that is a C function's name, if the next one says where in it the call is.
+    name: Vec<u8>,
     goroutines: u64,
     foreign: u64,
+    orphan: Orphan,
+    begins_inside: bool,
+    lost_headers: u64,
+    /// Nothing but blank lines was read.
+    at_start: bool,
     last_known: bool,
     causes: Vec<String>,
 }
@@ -118,8 +133,13 @@ impl<'a> Dump<'a> {
             pending: Pending::None,
             call: Vec::new(),
             call_args: Vec::new(),
+            name: Vec::new(),
             goroutines: 0,
             foreign: 0,
+            orphan: Orphan::None,
+            begins_inside: false,
+            lost_headers: 0,
+            at_start: true,
             last_known: true,
             causes: Vec::new(),
         }
@@ -127,23 +147,35 @@ impl<'a> Dump<'a> {
 
     fn read(&mut self, line: &[u8]) {
         if line.trim_ascii().is_empty() {
+            self.orphan = Orphan::None;
             return;
         }
         self.last_known = self.read_known(line);
         if !self.last_known {
-            if self.current.is_some() && self.section != Section::Outside {
+            if self.is_in_stack() && line.len() <= MAX_NAME && indented(line).is_none() {
+                self.name.extend_from_slice(line);
+            } else if self.is_in_stack() {
                 self.foreign += 1;
             }
             if self.pending == Pending::None {
                 self.read_cause(line);
             }
         }
+        self.at_start = false;
+    }
+
+    /// Whether the line belongs to a goroutine whose frames are read.
+    fn is_in_stack(&self) -> bool {
+        self.current.is_some() && matches!(self.section, Section::Goroutine | Section::Ancestor(_))
     }
 
     /// Reads a line of a traceback; false if it is none.
     fn read_known(&mut self, line: &[u8]) -> bool {
+        if self.read_foreign_site(line.trim_ascii()) {
+            return true;
+        }
         if let Some(text) = indented(line) {
-            return self.read_file_line(text);
+            return self.read_orphan_site(text) || self.read_file_line(text);
         }
         if line.starts_with(b"goroutine ") {
             if let Some(header) = header::parse(line) {
@@ -153,9 +185,11 @@ impl<'a> Dump<'a> {
         }
         if line == b"runtime stack:" {
             self.end_goroutine();
+            self.section = Section::Runtime;
             return true;
         }
-        if self.section == Section::Outside {
+        if !self.is_in_stack() {
+            self.read_orphan(line);
             return self.read_ancestor(line);
         }
         if let Some(name) = line.strip_prefix(b"created by ") {
@@ -179,8 +213,50 @@ impl<'a> Dump<'a> {
         (self.pending != Pending::None && self.read_file_line(line)) || self.read_ancestor(line)
     }
 
+    /// Reads the line below the name of a C function, which the symbolizer chose: any text (`printOneCgoTraceback`).
+    fn read_foreign_site(&mut self, text: &[u8]) -> bool {
+        if self.name.is_empty() {
+            return false;
+        }
+        let name = std::mem::take(&mut self.name);
+        let site = Site::parse(text).filter(|site| site.is_foreign);
+        let (Some(site), true) = (site, self.is_in_stack()) else {
+            self.foreign += 1;
+            return false;
+        };
+        self.settle();
+        let frame = match name.as_slice() {
+            b"non-Go function" => Frame::foreign(site.pc.unwrap_or_default(), self.symbols),
+            name => self.frame(name, &site),
+        };
+        let id = self.symbols.frame_id(frame);
+        self.push_frame(id);
+        true
+    }
+
+    /// Watches for frames without a goroutine.
+    fn read_orphan(&mut self, line: &[u8]) {
+        let call = self.section == Section::Outside && (line.starts_with(b"created by ") || split_call(line).is_some());
+        if call && self.orphan == Orphan::None {
+            self.orphan = Orphan::Call;
+        }
+    }
+
+    /// Reads the file line of such a frame; false if it is none.
+    fn read_orphan_site(&mut self, text: &[u8]) -> bool {
+        let is_first = self.at_start && Site::parse(text).is_some_and(|site| site.offset.is_some());
+        let is_below = self.orphan == Orphan::Call && Site::parse(text).is_some();
+        if is_first || is_below {
+            self.orphan = Orphan::Stack;
+            self.begins_inside |= self.goroutines == 0;
+            self.lost_headers += u64::from(self.goroutines > 0);
+        }
+        is_first || is_below
+    }
+
     fn begin(&mut self, header: Header) {
         self.end_goroutine();
+        self.orphan = Orphan::None;
         self.goroutines += 1;
         let labels = self.symbols.intern_pairs(&header.labels);
         let first_arg = self.args.as_ref().map_or(0, |args| args.ends.len());
@@ -212,7 +288,9 @@ impl<'a> Dump<'a> {
     fn end_goroutine(&mut self) {
         self.settle();
         self.end_section();
-        if let Some(goroutine) = self.current.take() {
+        if let Some(mut goroutine) = self.current.take() {
+            // The first ancestor ran the `go` statement, which Go 1.19 and 1.20 do not say otherwise.
+            goroutine.parent = goroutine.parent.or(goroutine.ancestors.first().map(|&(goid, _)| goid));
             (self.each)(self.symbols, goroutine);
         }
     }
@@ -220,7 +298,10 @@ impl<'a> Dump<'a> {
     /// Gives the frames read so far to whom they belong.
     fn end_section(&mut self) {
         let section = std::mem::replace(&mut self.section, Section::Outside);
-        let (Some(goroutine), true) = (self.current.as_mut(), section != Section::Outside) else { return };
+        let Some(goroutine) = self.current.as_mut() else { return };
+        if matches!(section, Section::Outside | Section::Runtime) {
+            return;
+        }
         let stack = self.symbols.stack_id(&self.stack);
         self.stack.clear();
         match section {
@@ -252,21 +333,17 @@ impl<'a> Dump<'a> {
             _ => number(text).filter(|(_, rest)| *rest == b" frames elided...").map(|(n, _)| n),
         };
         self.settle();
-        match (count, self.current.as_mut()) {
-            (Some(count), Some(goroutine)) => {
-                goroutine.elided = Some(count);
-                true
-            }
-            _ => false,
+        // An ancestor's stack is its own.
+        if let (Some(count), Section::Goroutine, Some(goroutine)) = (count, self.section, self.current.as_mut()) {
+            goroutine.elided = Some(count);
         }
+        count.is_some()
     }
 
     fn read_foreign_function(&mut self, text: &[u8]) -> bool {
         let Some((pc, _)) = address(text) else { return false };
         self.settle();
-        let function = self.symbols.intern(b"non-Go function");
-        let frame =
-            Frame { function, file: self.symbols.intern(b""), line: 0, start_line: 0, offset: None, pc: Some(pc) };
+        let frame = Frame::foreign(pc, self.symbols);
         let id = self.symbols.frame_id(frame);
         self.push_frame(id);
         true
@@ -311,13 +388,17 @@ impl<'a> Dump<'a> {
     /// The frame for `self.call`, whose file line is `text`; `None` if `text` is no file line.
     fn new_frame(&mut self, name_len: usize, text: &[u8]) -> Option<FrameId> {
         let site = Site::parse(text)?;
-        let function = self.symbols.intern(&self.call[..name_len]);
-        let file = self.symbols.intern(site.file);
-        let frame = Frame { function, file, line: site.line, start_line: 0, offset: site.offset, pc: site.pc };
+        let name = self.call[..name_len].to_vec();
+        let frame = self.frame(&name, &site);
         let id = self.symbols.frame_id(frame);
         self.seen.insert(&self.call);
         self.frames.push(id);
         Some(id)
+    }
+
+    fn frame(&mut self, name: &[u8], site: &Site) -> Frame {
+        let (function, file) = (self.symbols.intern(name), self.symbols.intern(site.file));
+        Frame { function, file, line: site.line, start_line: 0, offset: site.offset, pc: site.pc }
     }
 
     /// Puts a finished call where it belongs.
@@ -372,6 +453,7 @@ impl<'a> Dump<'a> {
     /// Hands on the last goroutine; true if the dump broke off inside it.
     fn finish(&mut self, cut: bool) -> bool {
         let unfinished = self.pending != Pending::None || (cut && !self.last_known);
+        self.foreign += u64::from(!self.name.is_empty());
         self.end_goroutine();
         unfinished
     }
@@ -395,20 +477,26 @@ fn split_call(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (function && printed).then_some((name, args))
 }
 
-/// `FILE:LINE[ +0xOFFSET][ fp=… sp=… pc=0xPC]`, or `FILE:LINE pc=0xPC` from a cgo symbolizer.
+/// `FILE:LINE[ +0xOFFSET][ fp=… sp=… pc=0xPC]`, or from a cgo symbolizer `[FILE:LINE ]pc=0xPC`.
 struct Site<'a> {
     file: &'a [u8],
     line: u32,
     offset: Option<u64>,
     pc: Option<u64>,
+    /// As only calls that are not Go's have it.
+    is_foreign: bool,
 }
 
 impl<'a> Site<'a> {
     fn parse(text: &'a [u8]) -> Option<Site<'a>> {
+        if let Some((pc, b"")) = text.strip_prefix(b"pc=").and_then(address) {
+            return Some(Site { file: b"", line: 0, offset: None, pc: Some(pc), is_foreign: true });
+        }
         let (text, pc) = match memchr::memmem::rfind(text, b" pc=0x") {
             Some(at) => (&text[..at], address(&text[at + 4..]).map(|(pc, _)| pc)),
             None => (text, None),
         };
+        let with_pointers = text;
         let text = without_pointers(text);
         let (text, offset) = match memchr::memmem::rfind(text, b" +0x") {
             Some(at) => {
@@ -423,7 +511,8 @@ impl<'a> Site<'a> {
         if file.is_empty() || !rest.is_empty() {
             return None;
         }
-        Some(Site { file, line: u32::try_from(line).ok()?, offset, pc })
+        let is_foreign = pc.is_some() && offset.is_none() && with_pointers.len() == text.len();
+        Some(Site { file, line: u32::try_from(line).ok()?, offset, pc, is_foreign })
     }
 }
 
@@ -451,6 +540,10 @@ mod tests {
         assert_eq!((site.file, site.line, site.offset, site.pc), (&b"C:/a b/x.go"[..], 12, Some(0x1d), Some(0x47e2bd)));
         let site = Site::parse(b"/x/y.c:7 pc=0x10").unwrap();
         assert_eq!((site.file, site.line, site.offset, site.pc), (&b"/x/y.c"[..], 7, None, Some(0x10)));
+        assert!(
+            site.is_foreign && Site::parse(b"pc=0x10").is_some_and(|site| site.pc == Some(0x10) && site.is_foreign)
+        );
+        assert!(Site::parse(b"/x/y.go:7 fp=0x1 sp=0x2 pc=0x3").is_some_and(|site| !site.is_foreign));
         assert!(Site::parse(b"no colon").is_none() && Site::parse(b"a:b").is_none() && Site::parse(b":1").is_none());
     }
 }

@@ -1,0 +1,3 @@
+module cgoprofile
+
+go 1.19
