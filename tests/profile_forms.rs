@@ -486,7 +486,7 @@ fn assert_beginnings(data: &[u8]) {
         let next = memchr::memmem::find(rest, b"\n\ngoroutine ").unwrap_or(0);
         // A whole line of the goroutine that was cut is left.
         let lines = rest[..next].split(|&b| b == b'\n').skip(1).count();
-        if lines >= 2 {
+        if lines >= 2 && !rest.trim_ascii_start().starts_with(b"goroutine ") {
             assert_eq!(profile.notes, [Note::BeginsInside], "cut at {cut}: {}", String::from_utf8_lossy(&rest[..next]));
         }
     }

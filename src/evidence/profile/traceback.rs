@@ -226,7 +226,10 @@ impl<'a> Dump<'a> {
         };
         self.settle();
         let frame = match name.as_slice() {
-            b"non-Go function" => Frame::foreign(site.pc.unwrap_or_default(), self.symbols),
+            b"non-Go function" => {
+                let Frame { file, line, .. } = self.frame(&name, &site);
+                Frame { file, line, ..Frame::foreign(site.pc.unwrap_or_default(), self.symbols) }
+            }
             name => self.frame(name, &site),
         };
         let id = self.symbols.frame_id(frame);
