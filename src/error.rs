@@ -32,6 +32,14 @@ pub enum Error {
     /// Output could not be written.
     #[error("cannot write {path}: {reason}")]
     Output { path: String, reason: String },
+    /// Who reads the output has gone.
+    #[error("whoever read the answer has gone")]
+    BrokenPipe,
+    /// The memory that a command may take, in MiB, is used up.
+    #[error(
+        "this takes more than {0} MiB of memory, the limit; --memory-limit MIB or set gomap memory-limit allows more"
+    )]
+    Limit(u64),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -50,6 +58,9 @@ impl Error {
 pub trait Watch: Send + Sync {
     /// `done` of `total` units (0 when unknown) are finished; an error stops the work.
     fn tick(&self, done: u64, total: u64) -> Result<()>;
+
+    /// Work has ended with [`Error::Limit`], and what it found is going to be told: that may take some memory again.
+    fn grant(&self) {}
 }
 
 /// A [`Watch`] that never interrupts and shows nothing.
@@ -66,6 +77,7 @@ impl Error {
     pub fn of_output(error: &std::io::Error, path: &str) -> Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(Error::Interrupted) => Error::Interrupted,
+            _ if error.kind() == std::io::ErrorKind::BrokenPipe => Error::BrokenPipe,
             _ => Error::Output { path: path.into(), reason: error.to_string() },
         }
     }

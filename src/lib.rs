@@ -7,9 +7,11 @@
 pub mod answer;
 pub mod audit;
 pub mod binary;
+pub mod budget;
 pub mod error;
 pub mod evidence;
 pub mod expression;
+pub mod files;
 pub mod goroutine;
 pub mod heap;
 pub mod layout;

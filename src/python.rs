@@ -4,16 +4,18 @@ use crate::answer::{
     self, Format, GoroutineOptions, InFrame, KeyInput, LeaksOptions, ListOptions, ListSort, PrintOptions, Show, SortBy,
     Tally,
 };
+use crate::budget::{self, Budget};
 use crate::error::Watch;
 use crate::evidence::join::Target;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
+use crate::files;
 use crate::heap::identify::map_at;
-use crate::memory::{DebuggerMemory, Memory};
+use crate::memory::{DebuggerMemory, Memory, STOP_WITHIN};
 use crate::report::{self, Form};
 use crate::session::{MapRef, Session};
 use crate::value::{Options, FOLLOW_LIMIT};
 use crate::{types::Location, Error};
-use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::exceptions::{PyBrokenPipeError, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::cell::{Ref, RefCell};
@@ -32,6 +34,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
         match error {
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            Error::BrokenPipe => PyBrokenPipeError::new_err(()),
             other => PyError::new_err(other.to_string()),
         }
     }
@@ -39,6 +42,7 @@ impl From<Error> for PyErr {
 
 /// Looks for Ctrl-C every 10 ms, and tells the front end how far the work is every 200 ms.
 struct PyWatch {
+    budget: Budget,
     progress: Option<Py<PyAny>>,
     last: Mutex<(Instant, Instant)>,
 }
@@ -48,7 +52,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 impl PyWatch {
     fn new(progress: Option<Py<PyAny>>) -> PyWatch {
-        PyWatch { progress, last: Mutex::new((Instant::now(), Instant::now())) }
+        PyWatch { budget: Budget::begin(), progress, last: Mutex::new((Instant::now(), Instant::now())) }
     }
 }
 
@@ -60,6 +64,7 @@ impl Watch for PyWatch {
             return Ok(());
         }
         last.0 = Instant::now();
+        self.budget.check()?;
         let show = last.1.elapsed() >= PROGRESS_EVERY && done > 0;
         if show {
             last.1 = Instant::now();
@@ -73,12 +78,18 @@ impl Watch for PyWatch {
         })
         .map_err(|_| Error::Interrupted)
     }
+
+    fn grant(&self) {
+        self.budget.grant();
+    }
 }
 
 /// Text for the front end, handed over in pieces that are whole UTF-8.
 struct PyWriter {
     write: Py<PyAny>,
     pending: Vec<u8>,
+    /// What the front end's write raised: the caller gets it as it is.
+    raised: Arc<Mutex<Option<PyErr>>>,
 }
 
 impl Write for PyWriter {
@@ -107,30 +118,52 @@ impl PyWriter {
             let interrupted = Python::attach(|py| error.is_instance_of::<PyKeyboardInterrupt>(py));
             match interrupted {
                 true => Error::Interrupted.into_io(),
-                false => std::io::Error::other(error.to_string()),
+                false => {
+                    let said = std::io::Error::other(error.to_string());
+                    *self.raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+                    said
+                }
             }
         })
     }
 }
 
+/// What an answer is written to; a file has it only when it is finished.
+trait Sink: Write + Send {
+    /// All is written.
+    fn finish(&mut self) -> crate::Result<()>;
+}
+
+impl Sink for PyWriter {
+    fn finish(&mut self) -> crate::Result<()> {
+        self.flush().map_err(|error| Error::of_output(&error, "the answer"))
+    }
+}
+
+impl Sink for std::io::BufWriter<files::Output> {
+    fn finish(&mut self) -> crate::Result<()> {
+        self.flush().map_err(|error| Error::of_output(&error, "the answer"))?;
+        self.get_mut().finish()
+    }
+}
+
 /// Where an answer goes, and who is asked whether to go on.
 struct Output {
-    writer: Box<dyn Write + Send>,
+    writer: Box<dyn Sink>,
     watch: PyWatch,
     path: Option<PathBuf>,
+    raised: Arc<Mutex<Option<PyErr>>>,
 }
 
 impl Output {
     fn open(to: OutputArgs) -> crate::Result<Output> {
         let OutputArgs { write, output, progress } = to;
-        let writer: Box<dyn Write + Send> = match &output {
-            None => Box::new(PyWriter { write, pending: Vec::new() }),
-            Some(path) => {
-                let file = std::fs::File::create(path).map_err(|e| cannot_write(path, e))?;
-                Box::new(std::io::BufWriter::with_capacity(1 << 16, file))
-            }
+        let raised = Arc::default();
+        let writer: Box<dyn Sink> = match &output {
+            None => Box::new(PyWriter { write, pending: Vec::new(), raised: Arc::clone(&raised) }),
+            Some(path) => Box::new(std::io::BufWriter::with_capacity(1 << 16, files::Output::create(path)?)),
         };
-        Ok(Output { writer, watch: PyWatch::new(progress), path: output })
+        Ok(Output { writer, watch: PyWatch::new(progress), path: output, raised })
     }
 
     /// Hands over what was written.
@@ -144,14 +177,16 @@ impl Output {
         py: Python<'_>,
         answer: impl FnOnce(&dyn Watch, &mut dyn Write) -> crate::Result<T> + Send,
     ) -> PyResult<T> {
-        let path = self.path.clone();
+        let (path, raised) = (self.path.clone(), self.raised.clone());
         let result = guarded(py, move || {
             let result = answer(&self.watch, &mut *self.writer);
-            result.and_then(|answer| self.flush().map(|()| answer))
+            result.and_then(|answer| self.writer.finish().map(|()| answer))
         });
-        match (result, path) {
-            (Err(Error::Output { reason, .. }), Some(path)) => Err(cannot_write(&path, reason).into()),
-            (result, _) => Ok(result?),
+        let raised = raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        match (result, path, raised) {
+            (Err(Error::Output { .. }), _, Some(raised)) => Err(raised),
+            (Err(Error::Output { reason, .. }), Some(path), _) => Err(cannot_write(&path, reason).into()),
+            (result, ..) => Ok(result?),
         }
     }
 }
@@ -165,13 +200,14 @@ fn into_file(
     path: &Path,
     as_json: bool,
     out: &mut dyn Write,
-    write: impl FnOnce(&mut std::fs::File) -> crate::Result<Tally>,
+    write: impl FnOnce(&mut files::Output) -> crate::Result<Tally>,
 ) -> crate::Result<()> {
-    let mut file = std::fs::File::create(path).map_err(|e| cannot_write(path, e))?;
+    let mut file = files::Output::create(path)?;
     let tally = write(&mut file).map_err(|e| match e {
         Error::Output { reason, .. } => cannot_write(path, reason),
         other => other,
     })?;
+    file.finish()?;
     let file = path.display().to_string();
     let said = match as_json {
         true => serde_json::json!({"file": file, "entries": tally.shown, "cut": tally.cut}).to_string(),
@@ -186,6 +222,7 @@ fn into_file(
 /// Runs `work` without Python's lock. A panic is a bug of ours: it must not end the debugger.
 fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
     py.detach(|| {
+        let work = || files::catching(work);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             Err(Error::Binary(format!("mapscope failed ({}); please report this", what.unwrap_or("unknown"))))
@@ -314,11 +351,19 @@ impl PySession {
         Ok(PySession::new(session))
     }
 
-    /// A live process, stopped while the session lives if `stop`.
+    /// A live process, stopped while the session lives if `stop`, within `stop_timeout` seconds.
     #[staticmethod]
-    #[pyo3(signature = (pid, executable=None, stop=true))]
-    fn process(py: Python<'_>, pid: i32, executable: Option<PathBuf>, stop: bool) -> PyResult<PySession> {
-        let session = guarded(py, || Session::process(pid, executable.as_deref(), stop))?;
+    #[pyo3(signature = (pid, executable=None, stop=true, stop_timeout=STOP_WITHIN.as_secs_f64()))]
+    fn process(
+        py: Python<'_>,
+        pid: i32,
+        executable: Option<PathBuf>,
+        stop: bool,
+        stop_timeout: f64,
+    ) -> PyResult<PySession> {
+        let within = Duration::try_from_secs_f64(stop_timeout).unwrap_or(STOP_WITHIN);
+        let watch = PyWatch::new(None);
+        let session = guarded(py, || Session::process(pid, executable.as_deref(), stop.then_some(within), &watch))?;
         Ok(PySession::new(session))
     }
 
@@ -354,6 +399,11 @@ impl PySession {
     /// What the user should know of the source, one sentence each.
     fn notes(&self) -> Vec<String> {
         self.session.borrow().notes.clone()
+    }
+
+    /// Fails when a file that the session is read from has changed since it was opened.
+    fn check_files(&self) -> PyResult<()> {
+        Ok(self.session.borrow().check_files()?)
     }
 
     /// The map that an expression over package variables leads to.
@@ -591,6 +641,9 @@ impl PySession {
     fn snapshot(&self, py: Python<'_>, map: &PyMap, path: PathBuf, json: bool, to: OutputArgs) -> PyResult<()> {
         self.answer(py, map, to, |session, map, watch, out| {
             let map = session.open(map)?;
+            if path == Path::new("-") {
+                return answer::snapshot(&map, &session.notes, watch, out).map(drop);
+            }
             into_file(&path, json, out, |file| {
                 answer::snapshot(&map, &session.notes, watch, file).map(|shown| Tally { shown, cut: 0 })
             })
@@ -723,8 +776,9 @@ fn in_go_syntax(values: Options) -> Show {
 #[pyfunction]
 #[pyo3(signature = (files, *, json, to))]
 fn profile(py: Python<'_>, files: Vec<PathBuf>, json: bool, to: OutputArgs) -> PyResult<()> {
-    let files = guarded(py, || files.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>())?;
-    Output::open(to)?.run(py, move |_, out| {
+    Output::open(to)?.run(py, move |watch, out| {
+        let opened = files.iter().map(|path| EvidenceFile::open(path, watch));
+        let files = opened.collect::<crate::Result<Vec<_>>>()?;
         let named: Vec<(&str, &[u8])> = files.iter().map(|file| (file.name.as_str(), file.bytes())).collect();
         let mut text = profile_report(&named, json).map_err(|e| Error::Evidence(e.to_string()))?;
         if json {
@@ -732,6 +786,14 @@ fn profile(py: Python<'_>, files: Vec<PathBuf>, json: bool, to: OutputArgs) -> P
         }
         write_all(out, &text)
     })
+}
+
+/// A command begins: `inputs` are files that the debugger reads, which no answer is to be written over; it may take
+/// `memory_limit` MiB of memory, 0 for any.
+#[pyfunction]
+fn begin(inputs: Vec<PathBuf>, memory_limit: u64) {
+    files::begin(&inputs);
+    budget::set_limit(memory_limit);
 }
 
 /// How two maps differ; each a snapshot's file, or a map of the session.
@@ -825,7 +887,7 @@ fn joined(
     force: bool,
     watch: &dyn Watch,
 ) -> crate::Result<join::Evidence> {
-    let files = profiles.iter().map(|path| EvidenceFile::open(path)).collect::<crate::Result<Vec<_>>>()?;
+    let files = profiles.iter().map(|path| EvidenceFile::open(path, watch)).collect::<crate::Result<Vec<_>>>()?;
     let read = |path: &Path| trace::parse_file(path, &trace::Options::default(), watch).map_err(|e| named(path, e));
     let read = trace.map(read).transpose()?;
     let name = trace.map(|path| path.display().to_string());
@@ -861,12 +923,15 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add_class::<watch::PyProgram>()?;
         module.add_function(wrap_pyfunction!(watch::kernel_probes, module)?)?;
     }
+    module.add_function(wrap_pyfunction!(begin, module)?)?;
     module.add_function(wrap_pyfunction!(profile, module)?)?;
     module.add_function(wrap_pyfunction!(diff, module)?)?;
     module.add_function(wrap_pyfunction!(timeline, module)?)?;
     module.add_function(wrap_pyfunction!(evidence, module)?)?;
     audit::add_to(module)?;
     module.add("FOLLOW_LIMIT", FOLLOW_LIMIT)?;
+    module.add("MEMORY_LIMIT", budget::default_limit())?;
+    module.add("STOP_TIMEOUT", STOP_WITHIN.as_secs_f64())?;
     module.add("OPERATIONS", answer::watch::FAMILIES)?;
     module.add("Error", module.py().get_type::<PyError>())?;
     Ok(())

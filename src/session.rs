@@ -3,18 +3,21 @@
 use crate::binary::elf;
 use crate::binary::hashstate;
 use crate::binary::program::Program;
+use crate::error::Watch;
 use crate::expression;
+use crate::files::{Mapped, Stamp};
 use crate::layout::hash_state;
 use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::{sync, GoMap, Header};
-use crate::memory::{last_change, BackedMemory, CoreMemory, Memory, ProcessMemory, Thread};
+use crate::memory::{BackedMemory, CoreMemory, Memory, ProcessMemory, Thread};
 use crate::types::Location;
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A target: a core, a live process, or whatever a debugger is attached to.
 pub struct Session {
@@ -28,6 +31,8 @@ pub struct Session {
     pub notes: Vec<String>,
     /// Where its memory comes from.
     pub origin: Origin,
+    /// The files it is read from, as they were when they were opened.
+    files: Vec<Stamp>,
 }
 
 /// Where a session's memory comes from.
@@ -62,24 +67,22 @@ impl Session {
             notes.push(format!("{} is truncated; what it lacks is reported where it matters", core.display()));
         }
         let threads = memory.threads().to_vec();
-        let file = Arc::new(elf::map_file(&path)?);
+        let written = memory.written();
+        let file = Arc::new(Mapped::open(&path)?);
         elf::header(&file, &path)?;
         let program = Program::with_bias(&path, file, bias)?;
-        Session::new(
-            Arc::new(memory),
-            program,
-            threads,
-            notes,
-            Origin::Core(std::fs::metadata(core).ok().and_then(|about| last_change(&about))),
-        )
+        Session::new(Arc::new(memory), program, threads, notes, Origin::Core(written))
     }
 
-    /// Opens a live process, stopped while the session lives if `stop`.
-    pub fn process(pid: i32, executable: Option<&Path>, stop: bool) -> Result<Session> {
-        let memory = if stop { ProcessMemory::stop(pid)? } else { ProcessMemory::open(pid)? };
+    /// Opens a live process, stopped while the session lives if `stop`, within so long.
+    pub fn process(pid: i32, executable: Option<&Path>, stop: Option<Duration>, watch: &dyn Watch) -> Result<Session> {
+        let memory = match stop {
+            Some(within) => ProcessMemory::stop(pid, within, watch)?,
+            None => ProcessMemory::open(pid)?,
+        };
         let notes = match stop {
-            true => Vec::new(),
-            false => vec![format!("process {pid} was running while it was read; entries may be inconsistent")],
+            Some(_) => Vec::new(),
+            None => vec![format!("process {pid} was running while it was read; entries may be inconsistent")],
         };
         Session::of_process(memory, executable, notes)
     }
@@ -118,9 +121,21 @@ impl Session {
             };
             return Err(Error::Binary(format!("{} {what}", program.path.display())));
         }
+        notes.extend(program.notes.iter().cloned());
         notes.extend(program.version.as_ref().and_then(|version| version.warning()));
+        let mut files = memory.files();
+        files.push(program.file.stamp().clone());
+        files.extend(program.dwarf.as_ref().map(|dwarf| dwarf.stamp().clone()));
         let types = ProgramTypes::new(Arc::new(program), memory.clone());
-        Ok(Session { memory, types, threads, notes, origin })
+        Ok(Session { memory, types, threads, notes, origin, files })
+    }
+
+    /// Fails when a file that this is read from is not any more what was opened. Of a core that was replaced the old one
+    /// is still open, but who asks means the new one; a process runs on with the program that it was started from.
+    pub fn check_files(&self) -> Result<()> {
+        let of_core = matches!(self.origin, Origin::Core(_));
+        let changed = |file: &&Stamp| file.was_written() || (of_core && file.was_replaced());
+        self.files.iter().find(changed).map_or(Ok(()), |file| Err(file.changed()))
     }
 
     /// Forgets what was read of the target's memory: it may have run, or been written to.

@@ -10,23 +10,42 @@ from mapscope._native import Error
 
 USAGE = """\
 usage: mapscope --core EXE CORE VERB [MAP] [OPTIONS]
-       mapscope --pid PID [--exe EXE] [--no-stop] VERB [MAP] [OPTIONS]
+       mapscope --pid PID [--exe EXE] [--no-stop | --stop-timeout SECONDS] VERB [MAP] [OPTIONS]
        mapscope --pid PID watch [MAP] [OPTIONS] | mapscope watch [OPTIONS] -- PROGRAM [ARGS]
        mapscope profile FILE... | timeline GOID --trace FILE | evidence --profile FILE --trace FILE
        mapscope gdbinit            print the path of the file to source in gdb
        mapscope help [VERB]
 
 MAP is a package variable with .field, * and [i] (main.cache, *main.p, main.servers[0].users),
-or 0xADDR with --type. Exit status: 0 fine, 1 findings, 2 bad use or unreadable target.
+or 0xADDR with --type. Exit status: 0 fine, 1 findings, 2 bad use or unreadable target, 130 interrupted.
 """
 
 
 class CliFront(commands.Front):
     """Answers about one core or process, on standard output."""
 
-    def __init__(self, open_session, pid=None, program=None):
+    reads_stdin = True
+
+    def __init__(self, open_session, pid=None, program=None, inputs=()):
         self._open, self._session = open_session, None
         self._pid, self._program = pid, program
+        self._inputs = list(inputs)
+
+    def inputs(self):
+        return self._inputs
+
+    def confirm(self):
+        if self._session is not None:
+            self._session.check_files()
+
+    def note(self, sentence):
+        if sys.stderr is not None:
+            super().note(sentence)
+
+    def write(self, text):
+        if sys.stdout is None:
+            raise Error("cannot write the answer: standard output is closed")
+        super().write(text)
 
     def session(self):
         if self._session is None:
@@ -69,10 +88,10 @@ class CliFront(commands.Front):
         return self._open is not _no_target
 
     def colour(self):
-        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def progress(self):
-        if not sys.stderr.isatty():
+        if sys.stderr is None or not sys.stderr.isatty():
             return None
         return lambda done, total: sys.stderr.write("\r%d%s\033[K\r" % (done, " of %d" % total if total else ""))
 
@@ -81,9 +100,10 @@ def _parse(argv):
     """(front, the verb's words)."""
     parser = commands._Parser(prog="mapscope", add_help=False, allow_abbrev=False)
     parser.add_argument("--core", nargs=2, metavar=("EXE", "CORE"))
-    parser.add_argument("--pid", type=int)
+    parser.add_argument("--pid", type=_pid)
     parser.add_argument("--exe")
     parser.add_argument("--no-stop", action="store_true")
+    parser.add_argument("--stop-timeout", metavar="SECONDS", type=commands._seconds, default=_native.STOP_TIMEOUT)
     parser.add_argument("words", nargs=argparse.REMAINDER)
     args = parser.parse_args(argv)
     if args.words[:1] == ["watch"] and "--" in args.words:
@@ -96,10 +116,18 @@ def _parse(argv):
         raise commands.UsageError("give --core or --pid, not both")
     if args.core:
         exe, core = args.core
-        return CliFront(lambda: _native.Session.core(core, exe)), args.words
+        return CliFront(lambda: _native.Session.core(core, exe), inputs=args.core), args.words
     if args.pid is not None:
-        return CliFront(lambda: _native.Session.process(args.pid, args.exe, not args.no_stop), pid=args.pid), args.words
+        return CliFront(lambda: _native.Session.process(args.pid, args.exe, not args.no_stop, args.stop_timeout), pid=args.pid,
+                        inputs=[args.exe, "/proc/%d/exe" % args.pid]), args.words
     return CliFront(_no_target), args.words
+
+
+def _pid(text):
+    value = int(text)
+    if not 0 < value < 1 << 31:
+        raise argparse.ArgumentTypeError("%s is no process" % text)
+    return value
 
 
 def _no_target():
@@ -108,29 +136,56 @@ def _no_target():
 
 def main(argv=None):
     """Runs one command line; returns the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        # It may come while another error is told, too.
+        _fail("interrupted")
+        return 130
+
+
+def _run(argv):
     try:
         if not argv or argv[0] in ("help", "-h", "--help"):
             verb = commands.BY_NAME.get(argv[1]) if len(argv) > 1 else None
-            print(verb.help() if verb else USAGE + "\n" + commands.overview())
+            _say(verb.help() if verb else USAGE + "\n" + commands.overview())
             return 0
         if argv[0] == "gdbinit":
-            print(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gdbinit"))
+            _say(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gdbinit"))
             return 0
         front, words = _parse(argv)
         status = commands.run(front, words)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except Error as error:
-        print("mapscope: %s" % error, file=sys.stderr)
-        return 2
+        return _fail(error)
     except BrokenPipeError:
-        # The reader has gone (`| head`): nothing more to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone (`| head`): nothing more to say.
+        _leave_stdout()
         return 0
-    except KeyboardInterrupt:
-        print("mapscope: interrupted", file=sys.stderr)
-        return 130
+    except OSError as error:
+        _leave_stdout()
+        return _fail("cannot write the answer: %s" % error.strerror)
+    except MemoryError:
+        return _fail("there is not enough memory for this")
+
+
+def _say(text):
+    CliFront(_no_target).write(text + "\n")
+    sys.stdout.flush()
+
+
+def _fail(sentence):
+    if sys.stderr is not None:
+        print("mapscope: %s" % sentence, file=sys.stderr)
+    return 2
+
+
+def _leave_stdout():
+    """What could not be written is not written at exit either."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ from mapscope._native import Error
 OPEN, CLOSE = "([{", ")]}"
 
 
+#: The largest number that an option takes.
+MOST = (1 << 63) - 1
+
+
 class UsageError(Error):
     """The command line makes no sense; the message says why."""
 
@@ -24,7 +28,7 @@ class Front:
 
     #: Setting name -> value; the debugger's own parameters override these.
     settings = {"limit": 200, "string-limit": 200, "elements-limit": 100, "depth": 3, "follow-limit": _native.FOLLOW_LIMIT,
-                "style": True}
+                "style": True, "memory-limit": _native.MEMORY_LIMIT}
 
     def session(self):
         """The native session on the current target. It is kept as long as the program is the same; each call of it looks at
@@ -38,6 +42,15 @@ class Front:
             self.note(note)
         return session
 
+    def is_as_opened(self, session):
+        """Whether the files of a session are what they were; where not, it is to be opened anew, and that is said."""
+        try:
+            session.check_files()
+            return True
+        except Error as error:
+            self.note("%s; it is read as it is now" % error)
+            return False
+
     def has_target(self):
         """Whether there is a core or a process to read."""
         return False
@@ -49,6 +62,16 @@ class Front:
     def evaluate_key(self, expression):
         """A key given as an expression: a key_dict()."""
         raise UsageError("--expr %s: of which goroutine? Give --goroutine N, or select one with gomap goroutine N" % expression)
+
+    def inputs(self):
+        """Paths of the files that the debugger itself reads: no answer is written over them."""
+        return []
+
+    def confirm(self):
+        """Raises Error when a file of the target has changed since it was opened."""
+
+    #: Whether `-` may stand for standard input: a debugger reads its commands there.
+    reads_stdin = False
 
     def keep_running(self):
         """The verb to come must not stop the target."""
@@ -109,6 +132,8 @@ def _count(text):
     value = int(text, 0)
     if value < 0:
         raise ValueError(text)
+    if value > MOST:
+        raise argparse.ArgumentTypeError("%s is too large a number" % text)
     return value
 
 
@@ -143,7 +168,10 @@ class Verb:
         if self.takes_map:
             _frame_options(parser)
         parser.add_argument("--json", action="store_true", help="one JSON document on one line")
-        parser.add_argument("-o", "--output", metavar="FILE", help="write the answer to FILE")
+        parser.add_argument("--memory-limit", metavar="MIB", type=_count,
+                            help="memory that this may take before it ends with what it found; 0 is any "
+                                 "(default: set gomap memory-limit)")
+        parser.add_argument("-o", "--output", metavar="FILE", help="write the answer to FILE, whole or not at all; - is standard output")
         return parser
 
     def help(self):
@@ -196,6 +224,13 @@ def _is_address(expression):
     return expression[:2].lower() == "0x" or expression.isdigit()
 
 
+def _map_address(text):
+    address = int(text, 0)
+    if address >> 64:
+        raise ValueError(text)
+    return address
+
+
 def find_map(front, args):
     """The native MapRef that MAP and --type name."""
     expression, type_name = args.map, unquote(args.type)
@@ -209,13 +244,13 @@ def find_map(front, args):
         found = front.hit_map
     elif type_name:
         try:
-            address = int(expression, 0)
+            address = _map_address(expression)
         except ValueError:
             raise UsageError("--type goes with an address such as 0xc000012345, not with %r" % expression) from None
         found = front.session().map_at(type_name, address)
     elif _is_address(expression):
         try:
-            address = int(expression, 0)
+            address = _map_address(expression)
         except ValueError:
             raise UsageError("%r is not an address" % expression) from None
         found = front.session().map_found_at(address)
@@ -311,9 +346,19 @@ def key_dict(literal=None, type_name=None, data=None):
 
 def _key_literal(text):
     """A key without the quotes of a shell around it: 'x' and '\\n' are Go runes, '{1, 2}' is {1, 2}."""
+    text = _escaped(text)
     inside = text[1:-1]
     is_rune = len(inside) == 1 or inside.startswith("\\")
     return inside if len(text) > 2 and text[0] == text[-1] == "'" and not is_rune else text
+
+
+def _escaped(text):
+    """A key with bytes that are not UTF-8, which Python hands over as lone surrogates (PEP 383), as a Go literal."""
+    if not any("\udc80" <= char <= "\udcff" for char in text):
+        return text
+    if len(text) > 1 and text[0] == text[-1] == "`":
+        text = '"%s"' % text[1:-1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return "".join("\\x%02x" % (ord(char) - 0xDC00) if "\udc80" <= char <= "\udcff" else char for char in text)
 
 
 def key_of(front, args):
@@ -415,11 +460,22 @@ def _run_check(front, args):
 
 
 def _profile_options(parser):
-    parser.add_argument("files", metavar="FILE", nargs="+", help="goroutine profiles or tracebacks, in the order they were taken")
+    parser.add_argument("files", metavar="FILE", nargs="+",
+                        help="goroutine profiles or tracebacks, in the order they were taken; - is standard input")
+
+
+def _profiles(front, names):
+    """The profiles' paths; `-` is standard input, once."""
+    names = [unquote(name) for name in names]
+    if "-" in names and not front.reads_stdin:
+        raise UsageError("- is standard input, where the debugger reads its commands; give a file")
+    if names.count("-") > 1:
+        raise UsageError("standard input can be read once only")
+    return names
 
 
 def _run_profile(front, args):
-    _native.profile([unquote(name) for name in args.files], json=args.json, to=output(front, args))
+    _native.profile(_profiles(front, args.files), json=args.json, to=output(front, args))
 
 
 def _timeline_options(parser):
@@ -448,7 +504,7 @@ def _sources(front, args, **asked):
     target = None
     if asked or front.has_target():
         target = front.session().goroutine_evidence(progress=front.progress(), **asked)
-    return dict(profiles=[unquote(name) for name in args.profiles], trace=unquote(args.trace), force=args.force,
+    return dict(profiles=_profiles(front, args.profiles), trace=unquote(args.trace), force=args.force,
                 target=target)
 
 
@@ -469,7 +525,8 @@ def _evidence_options(parser):
 def _run_evidence(front, args):
     if args.map is None and (args.key or args.type):
         raise UsageError("--key and --type go with --map MAP")
-    asked = {} if args.map is None else dict(map=find_map(front, args), name=args.map, key=args.key)
+    key = None if args.key is None else _escaped(args.key)
+    asked = {} if args.map is None else dict(map=find_map(front, args), name=args.map, key=key)
     _native.evidence(
         **_sources(front, args, **asked), form=_form(args, {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}),
         colour=_coloured(front, args), to=output(front, args))
@@ -508,14 +565,10 @@ def _run_list(front, args):
                          to=output(front, args))
 
 
-def _address(text):
-    return int(text, 0)
-
-
 def _goroutines_options(parser):
     parser.add_argument("--state", metavar="S", help="only in this state: a status or wait reason, or its start")
     parser.add_argument("--func", metavar="RE", help="only with a function on the stack that matches")
-    parser.add_argument("--on", metavar="ADDR", type=_address, help="only those that wait on the object at this address")
+    parser.add_argument("--on", metavar="ADDR", type=_map_address, help="only those that wait on the object at this address")
     parser.add_argument("--label", metavar="K=V", help="only with this pprof label")
     parser.add_argument("--group", action="store_true", help="alike ones together: same state, same stack")
     parser.add_argument("--stack", action="store_true", help="with stacks")
@@ -843,4 +896,18 @@ def run(front, words):
     verb = BY_NAME.get(words[0])
     if verb is None:
         raise UsageError("gomap has no verb %r; it has: %s" % (words[0], ", ".join(BY_NAME)))
-    return verb.run(front, verb.parser.parse_intermixed_args(words[1:])) or 0
+    try:
+        args = verb.parser.parse_intermixed_args(words[1:])
+        limit = front.settings["memory-limit"] if args.memory_limit is None else args.memory_limit
+        _native.begin([path for path in front.inputs() if path], limit)
+        if unquote(args.output) == "-":
+            args.output = None
+        status = verb.run(front, args) or 0
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(str(error)) from None
+    except OverflowError:
+        raise UsageError("a number of this command is too large") from None
+    except UnicodeEncodeError as error:
+        raise UsageError("%r is not UTF-8; only keys may be any bytes" % error.object) from None
+    front.confirm()
+    return status

@@ -38,10 +38,23 @@ class GdbFront(commands.Front):
         program = _program(inferior.progspace)
         core = _core_path(inferior) if kind == "core" else None
         # A program that is built anew has other objfiles, of which gdb tells; a core that is written anew has not.
-        key = (inferior.num, inferior.pid, kind, core and commands.file_identity(core), program)
-        if self._session is None or self._key != key:
+        key = (inferior.num, inferior.pid, kind, core, program)
+        if self._session is None or self._key != key or not self.is_as_opened(self._session):
             self._session, self._key = self.opened(_open(inferior, kind, core, program)), key
         return self._session
+
+    def inputs(self):
+        program = gdb.current_progspace()
+        files = [objfile.filename for objfile in program.objfiles()] + [_program(program)]
+        inferior = gdb.selected_inferior()
+        connection = getattr(inferior, "connection", None)
+        if self._session is None and connection and connection.type == "core":
+            files.append(_core_path(inferior))
+        return files
+
+    def confirm(self):
+        if self._session is not None:
+            self._session.check_files()
 
     def has_target(self):
         return bool(gdb.selected_inferior().pid)
@@ -262,6 +275,8 @@ def _guarded(call):
         raise gdb.GdbError("interrupted") from None
     except gdb.GdbError:
         raise
+    except BrokenPipeError:
+        raise gdb.GdbError("whoever read the answer has gone") from None
     except gdb.error as error:
         raise gdb.GdbError(str(error)) from None
     except Exception as error:  # a bug of ours must not end as a traceback in somebody's session
@@ -440,6 +455,8 @@ def register():
     _Setting("depth", whole, defaults["depth"], "how many pointers are followed from an entry.")
     _Setting("follow-limit", whole, defaults["follow-limit"],
              "how many values are shown behind the pointers of one key or elem (0: all).")
+    _Setting("memory-limit", whole, defaults["memory-limit"],
+             "how many MiB of memory a verb may take before it ends with what it found (0: any).")
     _Setting("style", gdb.PARAM_BOOLEAN, defaults["style"], "whether gomap uses colour.")
     _Function("gomap_len", "$gomap_len(m): the number of entries of a Go map.", _count)
     _Function("gomap_get", "$gomap_get(m, k): the elem of key k in the Go map m.", _get)

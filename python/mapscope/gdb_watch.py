@@ -169,9 +169,12 @@ class _Recording:
 class _NextProgram:
     """Stops the program where it has executed another one, before probes get into that."""
 
-    def __init__(self):
+    def __init__(self, native):
         self._number = None
         try:
+            # gdb takes the catchpoint anyway, and stops at the first step because it cannot be inserted.
+            if not native and "currently enabled" not in gdb.execute("show remote exec-event-feature-packet", to_string=True):
+                return
             self._number = gdb.execute("tcatch exec", to_string=True).split()[-2]
         except (gdb.error, IndexError):
             pass  # a target that does not tell
@@ -354,7 +357,7 @@ def run(front, args, what, show, to):
         ended.append("the program has ended")
 
     gdb.events.exited.connect(on_exit)
-    other = _NextProgram()
+    other = _NextProgram(_kind(inferior) not in ("remote", "extended-remote"))
     try:
         clock.start()
         gdb.execute("with suppress-cli-notifications on -- continue")

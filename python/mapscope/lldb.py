@@ -1,6 +1,7 @@
 """lldb's side of mapscope: finds the target, registers `gomap`. lldb has no Go plugin, so MAP is an expression
 over package variables (main.cache, *main.p, main.servers[0].users) or 0xADDR with --type."""
 
+import argparse
 import os
 import sys
 
@@ -20,13 +21,25 @@ class LldbFront(commands.Front):
         process = _debugger().GetSelectedTarget().GetProcess()
         return process.IsValid() and process.GetState() not in (lldb.eStateExited, lldb.eStateDetached, lldb.eStateUnloaded)
 
+    def inputs(self):
+        target = _debugger().GetSelectedTarget()
+        files = [module.GetFileSpec().fullpath for module in target.module_iter()] if target.IsValid() else []
+        process = target.GetProcess()
+        if self._session is None and process.IsValid() and process.GetPluginName() == "elf-core":
+            files.append(_core_path(process))
+        return files
+
+    def confirm(self):
+        if self._session is not None:
+            self._session.check_files()
+
     def session(self):
         target = _debugger().GetSelectedTarget()
         process = target.GetProcess()
         if not process.IsValid() or process.GetState() in (lldb.eStateExited, lldb.eStateDetached, lldb.eStateUnloaded):
             raise Error("there is nothing to read: open a core (target create EXE --core CORE), or run or attach to a process")
         key = (commands.file_identity(target.GetExecutable().fullpath), process.GetUniqueID(), _entry_point(target))
-        if self._session is None or self._key != key:
+        if self._session is None or self._key != key or not self.is_as_opened(self._session):
             self._session, self._key = self.opened(_open(target, process)), key
         return self._session
 
@@ -127,6 +140,8 @@ def gomap(debugger, line, result, _internal):
         result.SetError(str(error))
     except KeyboardInterrupt:
         result.SetError("interrupted")
+    except BrokenPipeError:
+        result.SetError("whoever read the answer has gone")
     except Exception as error:  # a bug of ours must not end as a traceback in somebody's session
         result.SetError("mapscope failed (%s: %s); please report this" % (type(error).__name__, error))
     result.PutCString("".join(FRONT.text).rstrip("\n"))
@@ -138,8 +153,8 @@ def _set(words):
         raise Error("gomap set takes a name and a value; names: " + ", ".join(FRONT.settings))
     name, value = words
     try:
-        value = value in ("on", "1", "true") if name == "style" else int(value, 0)
-    except ValueError:
+        value = value in ("on", "1", "true") if name == "style" else commands._count(value)
+    except (ValueError, argparse.ArgumentTypeError):
         raise Error("gomap set %s takes a number" % name) from None
     FRONT.settings = dict(FRONT.settings, **{name: value})
 

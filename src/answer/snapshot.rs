@@ -2,6 +2,7 @@
 
 use super::{flush, flush_if_full, head, line, place_json, state, write_error, Show, Values};
 use crate::error::{Quiet, Watch};
+use crate::files;
 use crate::map::GoMap;
 use crate::value::Options;
 use crate::{Error, Result};
@@ -82,7 +83,7 @@ impl Snapshot {
     /// Of a file that `gomap snapshot` wrote.
     pub fn read(path: &Path, watch: &dyn Watch) -> Result<Snapshot> {
         let bad = |n: u64, why: String| Error::Usage(format!("{}, line {n}: {why}", path.display()));
-        let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
+        let (file, _) = files::open(path)?;
         let mut lines = std::io::BufReader::new(file);
         let mut text = String::new();
         let mut snapshot = Snapshot::default();

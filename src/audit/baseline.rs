@@ -2,6 +2,7 @@
 
 use super::form::short;
 use super::{Audit, Finding, State};
+use crate::files;
 use crate::{Error, Result};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,7 @@ impl fmt::Display for CutPlaces {
 impl Baseline {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Baseline> {
-        let text = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+        let text = files::read(path)?;
         let wrong = |why: String| Error::Usage(format!("{} is no baseline of gomap audit: {why}", path.display()));
         let baseline: Baseline = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if ![FIRST, SCHEMA].contains(&baseline.schema.as_str()) {

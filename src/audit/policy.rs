@@ -1,6 +1,7 @@
 //! The limits that an audit holds a program to: a TOML file, strict in its names.
 
 use crate::evidence::join::Class;
+use crate::files;
 use crate::map::check::Severity;
 use crate::{Error, Result};
 use regex::bytes::Regex;
@@ -163,7 +164,7 @@ impl Default for Policy {
 impl Policy {
     /// Reads the file at `path`; what it gets wrong is one sentence with the line.
     pub fn read(path: &Path) -> Result<Policy> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+        let text = String::from_utf8(files::read(path)?).map_err(|_| Error::file(path, "it is not UTF-8"))?;
         let policy = Policy::parse(&text, &path.display().to_string())?;
         Ok(Policy { written: true, ..policy })
     }

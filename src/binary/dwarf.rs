@@ -5,11 +5,11 @@
 
 use super::locals::Functions;
 use super::typename::plain_paths;
+use crate::files::{Mapped, Stamp};
 use crate::types::{ClassicLayout, Field, GoType, Kind, MapLayout, MapType, Shape, SwissLayout, TypeId};
 use crate::{Error, Result};
 use gimli::constants as dw;
 use gimli::{Abbreviations, AttributeValue, DebugInfoOffset, DwarfSections, EndianSlice, LittleEndian, SectionId};
-use memmap2::Mmap;
 use object::{Object, ObjectSection};
 use rayon::prelude::*;
 use rustc_hash::FxHasher;
@@ -41,7 +41,7 @@ pub(super) enum Bytes {
 
 /// Debug information of one file.
 pub struct Dwarf {
-    pub(super) file: Arc<Mmap>,
+    pub(super) file: Arc<Mapped>,
     sections: DwarfSections<Bytes>,
     /// Start offset of each unit, sorted.
     pub(super) units: Vec<usize>,
@@ -76,7 +76,7 @@ pub struct Variable {
 
 impl Dwarf {
     /// Reads the debug sections of an ELF file; `None` when it has none.
-    pub fn load(file: Arc<Mmap>) -> Result<Option<Dwarf>> {
+    pub fn load(file: Arc<Mapped>) -> Result<Option<Dwarf>> {
         let object = object::File::parse(&file[..]).map_err(|e| broken("executable", e))?;
         if object.section_by_name(".debug_info").or_else(|| object.section_by_name(".zdebug_info")).is_none() {
             return Ok(None);
@@ -100,6 +100,11 @@ impl Dwarf {
         };
         dwarf.build_index()?;
         Ok(Some(dwarf))
+    }
+
+    /// The file it is read from.
+    pub fn stamp(&self) -> &Stamp {
+        self.file.stamp()
     }
 
     pub(super) fn borrow(&self) -> gimli::Dwarf<Slice<'_>> {
@@ -567,7 +572,7 @@ impl From<Member> for Field {
     }
 }
 
-pub(super) fn section_bytes(object: &object::File<'_>, file: &Mmap, id: SectionId) -> Result<Bytes> {
+pub(super) fn section_bytes(object: &object::File<'_>, file: &Mapped, id: SectionId) -> Result<Bytes> {
     let Some(section) = object.section_by_name(id.name()) else { return Ok(Bytes::Mapped(0..0)) };
     let data = section.compressed_data().map_err(|e| broken(id.name(), e))?;
     if data.format == object::CompressionFormat::None {

@@ -7,15 +7,6 @@ use object::LittleEndian;
 use std::fmt;
 use std::path::Path;
 
-/// A file mapped read-only for as long as the session lives.
-///
-/// A file that is truncated by somebody while it is mapped raises SIGBUS on access, as in every debugger.
-pub fn map_file(path: &Path) -> Result<memmap2::Mmap> {
-    let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
-    // SAFETY: the mapping is read-only and private; we only ever read it as bytes.
-    unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::file(path, e))
-}
-
 /// The IDs that linkers leave in a binary's notes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildIds {

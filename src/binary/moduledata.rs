@@ -3,11 +3,11 @@
 
 use super::buildinfo::GoVersion;
 use super::pclntab::{self, Bytes, FunctionTable, Parts};
+use crate::files::Mapped;
 use crate::layout::moduledata::{self as at, Offsets};
 use crate::memory::Memory;
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
-use memmap2::Mmap;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSection};
 use std::ops::Range;
@@ -75,7 +75,7 @@ const MAX_CANDIDATES: usize = 1 << 12;
 const MAX_NAME: u64 = 1 << 12;
 
 /// The modules of the program in `file`, which runs in `memory` moved by `bias`; the program's own first.
-pub fn find(file: &Arc<Mmap>, memory: &dyn Memory, bias: u64, version: &GoVersion) -> Result<Vec<Module>> {
+pub fn find(file: &Arc<Mapped>, memory: &dyn Memory, bias: u64, version: &GoVersion) -> Result<Vec<Module>> {
     let first = first(file, memory, bias, version).ok_or_else(|| {
         Error::Binary(
             "the runtime's module data was not found in this process or core; is it the executable that was run, \
@@ -83,9 +83,11 @@ pub fn find(file: &Arc<Mmap>, memory: &dyn Memory, bias: u64, version: &GoVersio
                 .into(),
         )
     })?;
+    let room = Room::of(file, memory, bias);
     let mut modules: Vec<Module> = Vec::new();
     let mut next = Some(first);
-    while let Some(data) = next {
+    while let Some(mut data) = next {
+        data.clip(&room);
         let seen = modules.iter().any(|module| module.data.address == data.address);
         if seen || modules.len() == MAX_MODULES {
             break;
@@ -113,7 +115,7 @@ fn first(file: &[u8], memory: &dyn Memory, bias: u64, version: &GoVersion) -> Op
 
 /// The table's bytes come from the file where it has them: that costs nothing, and a core may lack them.
 fn functions(
-    file: &Arc<Mmap>,
+    file: &Arc<Mapped>,
     memory: &dyn Memory,
     bias: u64,
     data: &ModuleData,
@@ -155,6 +157,14 @@ impl ModuleData {
         Ok((next != 0).then_some(next))
     }
 
+    /// Ends each part with variables where the memory ends that it begins in, whatever a torn word claims.
+    fn clip(&mut self, room: &Room) {
+        let ModuleData { noptrdata, data, bss, noptrbss, .. } = self;
+        for part in [noptrdata, data, bss, noptrbss] {
+            part.end = part.end.min(room.end(part.start)).max(part.start);
+        }
+    }
+
     /// Whether `pc` is in its code.
     pub fn has_code(&self, pc: u64) -> bool {
         self.text.contains(&pc)
@@ -178,6 +188,42 @@ impl ModuleData {
                 && words.word(at::FTAB + 8) == parts.count.checked_add(1)
         });
         filled && descriptors && agrees && pc_in_text(at::MINPC) && pc_in_text(at::MAXPC)
+    }
+}
+
+/// Where memory ends: the executable's segments, and for other modules the readable ranges.
+struct Room {
+    segments: Vec<Range<u64>>,
+    /// Adjacent ones joined; empty where the target does not tell.
+    readable: Vec<Range<u64>>,
+}
+
+impl Room {
+    /// Bytes of a part at most, where nothing tells how much memory there is.
+    const UNKNOWN: u64 = 1 << 30;
+
+    fn of(file: &[u8], memory: &dyn Memory, bias: u64) -> Room {
+        let of = |segment: Segment| {
+            let start = segment.address.wrapping_add(bias);
+            start..start.saturating_add(segment.size)
+        };
+        let mut readable: Vec<Range<u64>> = Vec::new();
+        for region in memory.regions() {
+            match readable.last_mut() {
+                Some(last) if last.end == region.start => last.end = region.end,
+                _ => readable.push(region.start..region.end),
+            }
+        }
+        Room { segments: segments(file).into_iter().map(of).collect(), readable }
+    }
+
+    /// The end of the memory that `start` is in; `start` itself where there is none.
+    fn end(&self, start: u64) -> u64 {
+        // The end of one part is the start of the next, which may be empty and at the very end.
+        let holds = |range: &&Range<u64>| range.start <= start && start <= range.end;
+        let own = self.segments.iter().filter(holds).map(|range| range.end).max();
+        let end = own.or_else(|| self.readable.iter().filter(holds).map(|range| range.end).max());
+        end.unwrap_or(if self.readable.is_empty() { start.saturating_add(Room::UNKNOWN) } else { start })
     }
 }
 

@@ -1,10 +1,10 @@
 //! The function table that every Go binary carries, stripped or not: names, code, files and lines, stack
 //! depths, inlined calls. One reader over the table's bytes, formats of Go 1.18 to 1.27.
 
+use crate::files::Mapped;
 use crate::layout::pclntab::{self as layout, func, header, Offsets};
 use crate::memory::{Memory, MemoryError};
 use byteorder::{ByteOrder, LittleEndian as LE};
-use memmap2::Mmap;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ const MAX_INLINED: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub enum Bytes {
     /// A part of the executable; the table is read-only and needs no relocation, so it is the same in memory.
-    File(Arc<Mmap>, Range<usize>),
+    File(Arc<Mapped>, Range<usize>),
     /// Copied from the target.
     Copied(Vec<u8>),
 }

@@ -3,8 +3,8 @@
 use super::buildinfo::{BuildInfo, GoVersion, NEWEST_KNOWN};
 use super::dwarf::Dwarf;
 use super::{elf, moduledata};
+use crate::files::Mapped;
 use crate::{Error, Result};
-use memmap2::Mmap;
 use object::read::elf::FileHeader;
 use object::{Object, ObjectSymbol};
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ pub struct Program {
     /// Where it is.
     pub path: PathBuf,
     /// Its bytes.
-    pub file: Arc<Mmap>,
+    pub file: Arc<Mapped>,
     /// Added to link-time addresses; 0 unless PIE.
     pub bias: u64,
     /// Its DWARF, from itself or from a separate debug file.
     pub dwarf: Option<Dwarf>,
     /// The Go version it was built with; `None` when it is no Go program of 1.18 or later.
     pub version: Option<GoVersion>,
+    /// Debug files that were passed over, one sentence each.
+    pub notes: Vec<String>,
     functions: OnceLock<Vec<Function>>,
 }
 
@@ -42,7 +44,7 @@ const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
 impl Program {
     /// Opens the executable at `path`, which runs with its entry point at `entry` (if that is known).
     pub fn open(path: &Path, entry: Option<u64>) -> Result<Program> {
-        let file = Arc::new(elf::map_file(path)?);
+        let file = Arc::new(Mapped::open(path)?);
         let header = elf::header(&file, path)?;
         let linked = header.e_entry(object::LittleEndian);
         let moved = header.e_type(object::LittleEndian) == object::elf::ET_DYN;
@@ -54,14 +56,15 @@ impl Program {
     }
 
     /// The same, when the bias itself is known.
-    pub fn with_bias(path: &Path, file: Arc<Mmap>, bias: u64) -> Result<Program> {
+    pub fn with_bias(path: &Path, file: Arc<Mapped>, bias: u64) -> Result<Program> {
+        let mut notes = Vec::new();
         let dwarf = match Dwarf::load(file.clone())? {
             Some(dwarf) => Some(dwarf),
-            None => separate_debug_file(path, &file)?,
+            None => separate_debug_file(path, &file, &mut notes)?,
         };
         let version = BuildInfo::of_file(&file).map(|info| info.go);
         let version = version.or_else(|| moduledata::is_go(&file).then(|| GoVersion::search(&file)).flatten());
-        Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, functions: OnceLock::new() })
+        Ok(Program { path: path.to_path_buf(), file, bias, dwarf, version, notes, functions: OnceLock::new() })
     }
 
     /// Its Go version; the newest known when it does not say.
@@ -100,10 +103,19 @@ impl Program {
 }
 
 /// The debug file that a `.gnu_debuglink` section or the build ID names, if it is there and fits.
-fn separate_debug_file(path: &Path, file: &Mmap) -> Result<Option<Dwarf>> {
+fn separate_debug_file(path: &Path, file: &Mapped, notes: &mut Vec<String>) -> Result<Option<Dwarf>> {
     let ids = elf::build_ids(file);
     for candidate in debug_file_candidates(path, file, &ids) {
-        let Ok(map) = elf::map_file(&candidate) else { continue };
+        let map = match Mapped::open(&candidate) {
+            Ok(map) => map,
+            Err(error) => {
+                // Most of the places have none, which goes without saying.
+                if candidate.exists() {
+                    notes.push(format!("{error}; it is passed over"));
+                }
+                continue;
+            }
+        };
         if elf::header(&map, &candidate).is_err() || ids.same_build(&elf::build_ids(&map)) == Some(false) {
             continue;
         }
@@ -115,7 +127,7 @@ fn separate_debug_file(path: &Path, file: &Mmap) -> Result<Option<Dwarf>> {
 }
 
 /// The places where gdb looks, in its order.
-fn debug_file_candidates(path: &Path, file: &Mmap, ids: &elf::BuildIds) -> Vec<PathBuf> {
+fn debug_file_candidates(path: &Path, file: &Mapped, ids: &elf::BuildIds) -> Vec<PathBuf> {
     let mut candidates = Vec::new();
     if let Some((first, rest)) = ids.gnu.as_deref().and_then(|id| id.split_first()) {
         let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();

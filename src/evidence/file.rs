@@ -1,39 +1,43 @@
 //! A file that is evidence: its name, its bytes, and when it was last written.
 
+use crate::error::Watch;
+use crate::files::{self, Mapped};
+use crate::Result;
 use std::path::Path;
 
-use crate::memory::last_change;
-use crate::{Error, Result};
-
-/// A file mapped into memory.
+/// A file mapped into memory, or what came out of a pipe.
 #[derive(Debug)]
 pub struct EvidenceFile {
     /// As the user gave it.
     pub name: String,
-    /// Nanoseconds since 1970 of the last change: the content is not younger.
+    /// Nanoseconds since 1970 of the last change: the content is not younger. `None` for a pipe.
     pub written: Option<i64>,
-    /// None for an empty file, which cannot be mapped.
-    data: Option<memmap2::Mmap>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    Mapped(Mapped),
+    Streamed(Vec<u8>),
 }
 
 impl EvidenceFile {
-    /// Maps `path`; a directory, a pipe or a missing file is one sentence.
-    pub fn open(path: &Path) -> Result<EvidenceFile> {
-        let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
-        let about = file.metadata().map_err(|e| Error::file(path, e))?;
-        if !about.is_file() {
-            return Err(Error::file(path, "it is not a regular file"));
+    /// Maps `path`, or reads it to its end where it is a pipe, or `-` for standard input; a directory, a device or a
+    /// missing file is one sentence.
+    pub fn open(path: &Path, watch: &dyn Watch) -> Result<EvidenceFile> {
+        let name = path.display().to_string();
+        if let Some(bytes) = files::read_stream(path, watch)? {
+            return Ok(EvidenceFile { name, written: None, data: Data::Streamed(bytes) });
         }
-        let written = last_change(&about);
-        // SAFETY: the mapping is read-only and private; a file cut short while it is read ends the process
-        // with SIGBUS, as for every mapped file.
-        let map = || unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::file(path, e));
-        let data = if about.len() == 0 { None } else { Some(map()?) };
-        Ok(EvidenceFile { name: path.display().to_string(), written, data })
+        let file = Mapped::open(path)?;
+        Ok(EvidenceFile { name, written: file.stamp().written(), data: Data::Mapped(file) })
     }
 
     /// The content.
     pub fn bytes(&self) -> &[u8] {
-        self.data.as_deref().unwrap_or_default()
+        match &self.data {
+            Data::Mapped(file) => file,
+            Data::Streamed(bytes) => bytes,
+        }
     }
 }

@@ -112,15 +112,12 @@ fn search(session: &Session, wanted: &[u64], everything: bool, watch: &dyn Watch
         chan_elem: record(session.types.program().go(), "runtime.hchan", "elemtype"),
         found: Holders::default(),
     };
-    if !search.wanted.is_empty() || everything {
-        for (name, Location { address, ty }) in session.types.variables() {
-            if !["runtime.", "internal/", "type:", "go:"].iter().any(|start| name.starts_with(start)) {
-                search.value(&name, ty, address, None, 0)?;
-            }
+    match search.everywhere() {
+        Err(error @ Error::Limit(_)) => {
+            watch.grant();
+            search.found.limits.push(Limit::Memory(error));
         }
-        if search.wanted.iter().any(|object| !search.found.of.contains_key(object)) {
-            search.heap()?;
-        }
+        looked => looked?,
     }
     if search.cut {
         search.found.limits.push(Limit::Steps(MAX_STEPS));
@@ -177,6 +174,22 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
+    /// Follows every variable, and the heap where those do not lead to all that is wanted.
+    fn everywhere(&mut self) -> Result<()> {
+        if self.wanted.is_empty() && !self.everything {
+            return Ok(());
+        }
+        for (name, Location { address, ty }) in self.session.types.variables() {
+            if !["runtime.", "internal/", "type:", "go:"].iter().any(|start| name.starts_with(start)) {
+                self.value(&name, ty, address, None, 0)?;
+            }
+        }
+        if self.wanted.iter().any(|object| !self.found.of.contains_key(object)) {
+            self.heap()?;
+        }
+        Ok(())
+    }
+
     /// Looks through the value of type `ty` at `address`, reached by `path` and, below a map, by `entry`.
     fn value(&mut self, path: &str, ty: TypeId, address: u64, entry: Option<Below<'_>>, depth: usize) -> Result<()> {
         if !self.leads(ty) {

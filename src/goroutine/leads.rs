@@ -6,12 +6,13 @@ use super::live::Live;
 use super::{Goroutine, Goroutines, Runtime, Unsearched};
 use crate::error::Watch;
 use crate::heap::{Heap, Span};
-use crate::memory::{Memory, Place};
+use crate::memory::{each_block, Block, Memory, Place};
 use crate::reach::{in_pieces, Progress};
 use crate::session::Session;
 use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What leads to an object, besides the goroutines that wait on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,11 +89,13 @@ pub struct Leads {
     pub others: FxHashMap<u64, Others>,
     /// Why it cannot.
     pub unsearched: Option<Unsearched>,
+    /// Bytes of it that could not be read.
+    pub unread: u64,
 }
 
 impl Leads {
     fn unsearched(why: Unsearched) -> Leads {
-        Leads { others: FxHashMap::default(), unsearched: Some(why) }
+        Leads { others: FxHashMap::default(), unread: 0, unsearched: Some(why) }
     }
 }
 
@@ -131,6 +134,7 @@ pub fn leads(
         waits: FxHashSet::default(),
         nodes: FxHashMap::default(),
         buffers: FxHashMap::default(),
+        unread: AtomicU64::new(0),
     };
     let mut objects: FxHashMap<u64, Vec<u64>> = FxHashMap::default();
     for goroutine in &goroutines.all {
@@ -147,14 +151,23 @@ pub fn leads(
     if objects.is_empty() {
         return Ok(Leads::default());
     }
-    if !search.look_back(goroutines, objects.keys().copied().collect(), watch)? {
-        return Ok(Leads::unsearched(Unsearched::TooMuch));
+    match search.look_back(goroutines, objects.keys().copied().collect(), watch) {
+        Ok(true) => {}
+        Ok(false) => return Ok(Leads::unsearched(Unsearched::TooMuch)),
+        Err(error @ Error::Limit(_)) => {
+            watch.grant();
+            return Ok(Leads::unsearched(Unsearched::Heap(error)));
+        }
+        Err(error) => return Err(error),
     }
+    // Each step reads the same areas.
+    let unread = search.unread.load(Ordering::Relaxed);
     let found = objects.into_iter().flat_map(|(base, addresses)| {
         let others = search.behind(base);
+        let others = Others { more: others.more || unread > 0, ..others };
         addresses.into_iter().map(move |address| (address, others))
     });
-    Ok(Leads { others: found.collect(), unsearched: None })
+    Ok(Leads { others: found.collect(), unsearched: None, unread })
 }
 
 struct Search<'s> {
@@ -170,6 +183,8 @@ struct Search<'s> {
     waits: FxHashSet<(u64, u64)>,
     nodes: FxHashMap<u64, Node>,
     buffers: FxHashMap<u64, Range<u64>>,
+    /// Bytes that could not be read in the last step.
+    unread: AtomicU64,
 }
 
 /// The objects to look for, with a filter of their pages.
@@ -228,16 +243,19 @@ impl Search<'_> {
                 return Ok(false);
             }
             let Some(wanted) = Wanted::of(self.heap, std::mem::take(&mut next)) else { return Ok(false) };
-            let (heap, memory) = (self.heap, &*self.session.memory);
+            let (heap, memory, unread) = (self.heap, &*self.session.memory, &self.unread);
+            unread.store(0, Ordering::Relaxed);
             let found = in_pieces(&areas, alone, Progress::of(&areas), watch, &|_, areas, watch| {
                 let mut found = Vec::new();
                 for area in areas {
-                    match area {
+                    let missing = match area {
                         Area::Stack(goroutine) => {
+                            let mut missing = 0;
                             for part in live.parts(goroutine) {
                                 let owner = |_| Some(Owner::Stack(goroutine.g));
-                                scan(part, &owner, heap, memory, &wanted, watch, &mut found)?;
+                                missing += scan(part, &owner, heap, memory, &wanted, watch, &mut found)?;
                             }
+                            missing
                         }
                         Area::Finalizer(range) => {
                             scan(range.clone(), &|_| Some(Owner::Variable), heap, memory, &wanted, watch, &mut found)?
@@ -248,17 +266,18 @@ impl Search<'_> {
                                 let byte = memory.u8(mask.wrapping_add(bit / 8)).unwrap_or(u8::MAX);
                                 (bit >= *bits || byte >> (bit % 8) & 1 == 1).then_some(Owner::Variable)
                             };
-                            scan(range.clone(), &owner, heap, memory, &wanted, watch, &mut found)?;
+                            scan(range.clone(), &owner, heap, memory, &wanted, watch, &mut found)?
                         }
-                        Area::Span(span) if span.no_scan => {}
+                        Area::Span(span) if span.no_scan => 0,
                         Area::Span(span) => {
                             let owner = |at| {
                                 let from = heap.object(at).filter(|from| from.is_allocated(memory));
                                 from.map(|from| Owner::Object(from.base, at))
                             };
-                            scan(span.base..span.end(), &owner, heap, memory, &wanted, watch, &mut found)?;
+                            scan(span.base..span.end(), &owner, heap, memory, &wanted, watch, &mut found)?
                         }
-                    }
+                    };
+                    unread.fetch_add(missing, Ordering::Relaxed);
                 }
                 Ok(found)
             })?;
@@ -371,10 +390,11 @@ impl Search<'_> {
     }
 }
 
-/// Bytes read at once.
-const BLOCK: u64 = 1 << 20;
+/// Bytes looked at between two looks at the watch.
+const BLOCK: usize = 1 << 20;
 
-/// Adds each word in a range that leads to a wanted object, with whose it is; a word may be nobody's.
+/// Adds each word in a range that leads to a wanted object, with whose it is; a word may be nobody's. Returns how many
+/// bytes could not be read.
 fn scan(
     range: Range<u64>,
     owner: &dyn Fn(u64) -> Option<Owner>,
@@ -383,18 +403,28 @@ fn scan(
     wanted: &Wanted,
     watch: &dyn Watch,
     found: &mut Vec<(Owner, u64)>,
-) -> Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        watch.tick(0, 0)?;
-        let size = (range.end - at).min(BLOCK);
-        for (i, word) in memory.bytes(at, size as usize).unwrap_or_default().chunks_exact(8).enumerate() {
+) -> Result<u64> {
+    let mut missing = 0;
+    let mut look = |first: u64, bytes: &[u8]| {
+        for (at, word) in (range.start + 8 * first..).step_by(8).zip(bytes.chunks_exact(8)) {
             let word = word.try_into().map_or(0, u64::from_le_bytes);
             if let Some(object) = wanted.object(heap, word) {
-                found.extend(owner(at + 8 * i as u64).map(|owner| (owner, object)));
+                found.extend(owner(at).map(|owner| (owner, object)));
             }
         }
-        at += size;
-    }
-    Ok(())
+    };
+    each_block(memory, range.start, 8, 0..range.end.saturating_sub(range.start) / 8, &mut |block| {
+        watch.tick(0, 0)?;
+        match block {
+            Block::Present(first, bytes) => {
+                for (at, part) in (first..).step_by(BLOCK / 8).zip(bytes.chunks(BLOCK)) {
+                    watch.tick(0, 0)?;
+                    look(at, part);
+                }
+            }
+            Block::Missing(words, _) => missing += 8 * (words.end - words.start),
+        }
+        Ok(true)
+    })?;
+    Ok(missing)
 }

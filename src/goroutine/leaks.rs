@@ -93,6 +93,7 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
     let storage = leaks.holders.of.values().flatten().map(|holder| holder.key_address);
     let found = leads(session, &leaks.goroutines, storage, watch)?;
     leaks.holders.limits.extend(found.unsearched.map(Limit::Others));
+    leaks.holders.limits.extend(Some(found.unread).filter(|&unread| unread > 0).map(Limit::Unread));
     let mut clues = Clues::new(session, &leaks, &found.others);
     for cluster in &mut clusters {
         let members: Vec<&Goroutine> = cluster.members.iter().filter_map(|&i| leaks.goroutines.all.get(i)).collect();

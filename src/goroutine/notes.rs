@@ -73,8 +73,12 @@ pub enum Limit {
     Steps(u64),
     /// Values more than so many pointers away.
     Depth(usize),
+    /// It ended for want of memory.
+    Memory(Error),
     /// Who else could end a wait was not looked for.
     Others(Unsearched),
+    /// So many bytes of where that was looked for could not be read.
+    Unread(u64),
 }
 
 impl fmt::Display for Limit {
@@ -83,6 +87,13 @@ impl fmt::Display for Limit {
             Limit::Steps(steps) => write!(f, "the search for map entries stopped after {steps} steps"),
             Limit::Depth(depth) => {
                 write!(f, "values more than {depth} pointers away from a variable or map entry were left out")
+            }
+            Limit::Memory(error) => write!(f, "not all map entries were looked at: {error}"),
+            Limit::Unread(bytes) => {
+                write!(
+                    f,
+                    "{bytes} bytes of heap, variables and stacks cannot be read: more may lead to what is waited on"
+                )
             }
             Limit::Others(why) => write!(f, "who else could end a wait was not looked for: {why}"),
         }

@@ -557,7 +557,8 @@ fn flows(values: &Values, wait: &Call, from: u64) -> bool {
 
 fn source(path: &str) -> Option<Arc<str>> {
     let about = std::fs::metadata(path).ok()?;
-    (about.is_file() && about.len() <= MAX_SOURCE).then(|| std::fs::read_to_string(path).ok())?.map(Arc::from)
+    let text = (about.is_file() && about.len() <= MAX_SOURCE).then(|| crate::files::read(path.as_ref()).ok())??;
+    String::from_utf8(text).ok().map(Arc::from)
 }
 
 /// The key in a line of Go: of `X[KEY]` where X ends as `map` does, else of the only such expression; of `.Method(KEY)`.

@@ -3,20 +3,20 @@
 
 use super::{Memory, MemoryError, Place, Region};
 use crate::binary::elf::{load_segments, LoadSegment};
-use memmap2::Mmap;
+use crate::files::{Mapped, Stamp};
 use std::sync::Arc;
 
 /// Memory, and the file for what the memory does not give.
 pub struct BackedMemory<M> {
     memory: M,
-    file: Arc<Mmap>,
+    file: Arc<Mapped>,
     parts: Vec<LoadSegment>,
 }
 
 impl<M: Memory> BackedMemory<M> {
     /// Puts the executable's `file`, moved by `bias`, behind `memory`. What the loader relocates is writable at first,
     /// and is not taken from the file.
-    pub fn new(memory: M, file: Arc<Mmap>, bias: u64) -> BackedMemory<M> {
+    pub fn new(memory: M, file: Arc<Mapped>, bias: u64) -> BackedMemory<M> {
         let parts = load_segments(&file, bias).into_iter().filter(|segment| !segment.writable).collect();
         BackedMemory { memory, file, parts }
     }
@@ -56,6 +56,10 @@ impl<M: Memory> Memory for BackedMemory<M> {
 
     fn any_thread(&self) -> bool {
         self.memory.any_thread()
+    }
+
+    fn files(&self) -> Vec<Stamp> {
+        self.memory.files()
     }
 
     fn forget(&self) {

@@ -38,7 +38,7 @@ pub fn each_block(
         f(Block::Present(range.start, bytes))?;
         return Ok(());
     }
-    let regions = memory.regions();
+    let mut regions = None;
     let per_block = (BLOCK / size).max(1);
     let mut buffer = Vec::new();
     let mut at = range.start;
@@ -70,7 +70,8 @@ pub fn each_block(
             gap = 0;
             continue;
         };
-        let hole_end = next_readable(&regions, error.address);
+        let regions = regions.get_or_insert_with(|| memory.regions());
+        let hole_end = next_readable(regions, error.address);
         let resume = match hole_end {
             Some(end) => end.saturating_sub(start).div_ceil(size).clamp(at + 1, range.end),
             None if regions.is_empty() && gap < PATIENCE => at + 1,

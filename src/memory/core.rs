@@ -5,9 +5,9 @@
 
 use super::{Memory, MemoryError, Place, Region};
 use crate::binary::elf::{self, BuildIds};
+use crate::files::{Mapped, Stamp};
 use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
-use memmap2::Mmap;
 use object::elf as raw;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::LittleEndian;
@@ -73,8 +73,8 @@ struct Segment {
 
 /// The memory of a core file.
 pub struct CoreMemory {
-    core: Mmap,
-    files: Vec<Mmap>,
+    core: Mapped,
+    files: Vec<Mapped>,
     extents: Vec<Extent>,
     segments: Vec<Segment>,
     mappings: Vec<FileMapping>,
@@ -105,7 +105,7 @@ impl CoreMemory {
     ///
     /// Fails when `core` is no core, or when the executable is of another build (both IDs in the message).
     pub fn open(core: &Path, executable: Option<&Path>) -> Result<CoreMemory> {
-        let map = elf::map_file(core)?;
+        let map = Mapped::open(core)?;
         let header = elf::header(&map, core)?;
         if header.e_type(LittleEndian) != raw::ET_CORE {
             let name = core.display();
@@ -164,6 +164,11 @@ impl CoreMemory {
     /// The executable in use, and how far it was moved from its link addresses (0 unless PIE).
     pub fn executable(&self) -> Option<(&Path, u64)> {
         Some((self.executable.as_deref()?, self.bias.unwrap_or(0)))
+    }
+
+    /// When the core was last written to, in nanoseconds since 1970: the memory is not younger.
+    pub fn written(&self) -> Option<i64> {
+        self.core.stamp().written()
     }
 
     /// Threads in the order of the core; the first is the one that died.
@@ -244,8 +249,9 @@ impl CoreMemory {
     /// A file the user chose must be right; any other is left out with a note.
     fn open_mapped(&mut self, path: &Path, name: &str, chosen: bool) -> Result<Option<usize>> {
         let map = match std::fs::metadata(path) {
-            Ok(meta) if meta.is_file() && meta.len() > 0 => elf::map_file(path),
+            Ok(meta) if meta.is_file() && meta.len() > 0 => Mapped::open(path),
             Ok(_) if !chosen => return Ok(None),
+            Ok(meta) if !meta.is_file() => Mapped::open(path),
             Ok(_) => Err(Error::file(path, "not a regular file with content")),
             Err(e) => Err(Error::file(path, e)),
         };
@@ -381,6 +387,10 @@ impl Memory for CoreMemory {
 
     fn any_thread(&self) -> bool {
         true
+    }
+
+    fn files(&self) -> Vec<Stamp> {
+        std::iter::once(&self.core).chain(&self.files).map(|file| file.stamp().clone()).collect()
     }
 }
 

@@ -7,13 +7,17 @@ mod blocks;
 mod core;
 mod debugger;
 mod process;
+mod rights;
+mod stop;
 
 pub use backed::BackedMemory;
 pub use blocks::{each_block, Block};
 pub use core::{CoreMemory, Thread};
 pub use debugger::DebuggerMemory;
 pub use process::ProcessMemory;
+pub use stop::STOP_WITHIN;
 
+use crate::files::Stamp;
 use byteorder::{ByteOrder, LittleEndian as LE};
 use std::borrow::Cow;
 use std::fmt;
@@ -94,6 +98,11 @@ pub trait Memory: Send + Sync {
     /// Whether every thread may read; a debugger's memory is its own thread's.
     fn any_thread(&self) -> bool {
         false
+    }
+
+    /// The files that it is read from, as they were when they were opened.
+    fn files(&self) -> Vec<Stamp> {
+        Vec::new()
     }
 
     /// Forgets what was kept of the target's memory, because the target has run.
@@ -185,10 +194,4 @@ impl dyn Memory + '_ {
     pub fn readable(&self, address: u64, len: usize) -> bool {
         self.bytes(address, len).is_ok()
     }
-}
-
-/// When a file was last changed, in nanoseconds since 1970: its content is not younger.
-pub fn last_change(about: &std::fs::Metadata) -> Option<i64> {
-    let since = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_nanos()).ok()
 }

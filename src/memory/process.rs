@@ -1,10 +1,13 @@
 //! A live process on this machine, read by `process_vm_readv` in big blocks.
 
 use super::debugger::{BlockCache, BLOCK};
+use super::rights::{self, Act};
+use super::stop::Stopped;
 use super::{Memory, MemoryError, Place, Region, Thread};
+use crate::error::Watch;
 use crate::{Error, Result};
-use std::collections::HashSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// The memory of a process; optionally holds its threads stopped while it lives.
 pub struct ProcessMemory {
@@ -12,8 +15,7 @@ pub struct ProcessMemory {
     cache: BlockCache,
     /// Its mappings, until something is forgotten.
     regions: Mutex<Option<Vec<Region>>>,
-    stopped: Vec<i32>,
-    threads: Vec<Thread>,
+    stopped: Option<Stopped>,
 }
 
 impl ProcessMemory {
@@ -22,25 +24,16 @@ impl ProcessMemory {
         let regions = Mutex::new(Some(regions_of(pid)?));
         let reader = move |address: u64, buf: &mut [u8]| read_process(pid, address, buf);
         let cache = BlockCache::new(Box::new(reader), Place::Process);
-        let memory = ProcessMemory { pid, cache, regions, stopped: Vec::new(), threads: Vec::new() };
+        let memory = ProcessMemory { pid, cache, regions, stopped: None };
         memory.check_rights()?;
         Ok(memory)
     }
 
-    /// Memory of `pid` with every thread stopped by ptrace until this is dropped. If we die, the kernel
-    /// lets the threads go on. Must be dropped on the thread that made it.
-    pub fn stop(pid: i32) -> Result<ProcessMemory> {
-        let (stopped, threads) = seize_all(pid)?;
-        match ProcessMemory::open(pid) {
-            Ok(mut memory) => {
-                (memory.stopped, memory.threads) = (stopped, threads);
-                Ok(memory)
-            }
-            Err(error) => {
-                release(&stopped);
-                Err(error)
-            }
-        }
+    /// Memory of `pid` with every thread stopped by ptrace, within `within`, until this is dropped. If we die, the kernel
+    /// lets the threads go on.
+    pub fn stop(pid: i32, within: Duration, watch: &dyn Watch) -> Result<ProcessMemory> {
+        let stopped = Stopped::all(pid, within, watch)?;
+        Ok(ProcessMemory { stopped: Some(stopped), ..ProcessMemory::open(pid)? })
     }
 
     /// The process.
@@ -50,34 +43,22 @@ impl ProcessMemory {
 
     /// The stopped threads with their registers; empty unless made by [`ProcessMemory::stop`].
     pub fn threads(&self) -> &[Thread] {
-        &self.threads
+        self.stopped.as_ref().map_or(&[], |stopped| &stopped.threads)
     }
 
     /// One word is read at once, so that missing rights are told before any answer is half done.
     fn check_rights(&self) -> Result<()> {
-        let regions = self.regions();
-        let Some(first) = regions.first() else {
-            return Err(Error::Binary(format!(
-                "process {} has no memory; it has exited or is a kernel thread",
-                self.pid
-            )));
-        };
         let mut byte = [0];
-        if read_process(self.pid, first.start, &mut byte) {
-            return Ok(());
+        let readable = self.regions().first().is_some_and(|first| read_process(self.pid, first.start, &mut byte));
+        match readable {
+            true => Ok(()),
+            false => Err(may_not_be_read(self.pid, &std::io::Error::last_os_error())),
         }
-        Err(Error::Binary(format!(
-            "process {} may not be read ({}); run as its user with CAP_SYS_PTRACE, or set kernel.yama.ptrace_scope to 0",
-            self.pid,
-            std::io::Error::last_os_error()
-        )))
     }
 }
 
-impl Drop for ProcessMemory {
-    fn drop(&mut self) {
-        release(&self.stopped);
-    }
+fn may_not_be_read(pid: i32, error: &std::io::Error) -> Error {
+    Error::Binary(format!("process {pid} cannot be read: {}", rights::why_denied(pid, pid, error, Act::Read)))
 }
 
 impl Memory for ProcessMemory {
@@ -141,7 +122,7 @@ fn regions_of(pid: i32) -> Result<Vec<Region>> {
     let path = format!("/proc/{pid}/maps");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::Binary(format!("there is no process {pid}")),
-        _ => Error::file(&path, e),
+        _ => may_not_be_read(pid, &e),
     })?;
     Ok(text.lines().filter_map(region).collect())
 }
@@ -163,87 +144,11 @@ fn region(line: &str) -> Option<Region> {
     })
 }
 
-/// Seizes and stops every thread, again and again until no new one appears.
-fn seize_all(pid: i32) -> Result<(Vec<i32>, Vec<Thread>)> {
-    let mut stopped = Vec::new();
-    let mut threads = Vec::new();
-    let mut known = HashSet::new();
-    loop {
-        let before = known.len();
-        for tid in tasks(pid)? {
-            if !known.insert(tid) {
-                continue;
-            }
-            match seize(tid) {
-                Ok(thread) => {
-                    stopped.push(tid);
-                    threads.extend(thread);
-                }
-                // A thread may end between being listed and being seized.
-                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-                Err(e) => {
-                    release(&stopped);
-                    return Err(Error::Binary(format!(
-                        "process {pid} cannot be stopped ({e}); is a debugger attached to it? Use --no-stop to read it running"
-                    )));
-                }
-            }
-        }
-        if known.len() == before {
-            return Ok((stopped, threads));
-        }
-    }
-}
-
-fn tasks(pid: i32) -> Result<Vec<i32>> {
-    let path = format!("/proc/{pid}/task");
-    let entries = std::fs::read_dir(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::Binary(format!("there is no process {pid}")),
-        _ => Error::file(&path, e),
-    })?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
-}
-
-/// Stops one thread and reads its registers.
-fn seize(tid: i32) -> std::io::Result<Option<Thread>> {
-    let null = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: ptrace with null data for SEIZE/INTERRUPT; GETREGSET writes at most iov_len bytes into `words`.
-    unsafe {
-        if libc::ptrace(libc::PTRACE_SEIZE, tid, null, null) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        if libc::ptrace(libc::PTRACE_INTERRUPT, tid, null, null) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        let mut status = 0;
-        while libc::waitpid(tid, &mut status, libc::__WALL) < 0 {
-            let error = std::io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::EINTR) {
-                return Err(error);
-            }
-        }
-        let mut words = [0u64; 64];
-        let mut iov = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: std::mem::size_of_val(&words) };
-        let set = libc::NT_PRSTATUS as usize as *mut libc::c_void;
-        if libc::ptrace(libc::PTRACE_GETREGSET, tid, set, &mut iov as *mut libc::iovec) != 0 {
-            return Ok(None);
-        }
-        Ok(Some(Thread { tid: tid as u64, registers: words[..iov.iov_len / 8].to_vec() }))
-    }
-}
-
-/// Lets threads go on as if nothing had been.
-fn release(threads: &[i32]) {
-    for &tid in threads {
-        let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: detaching takes no data; a thread that is gone gives ESRCH, which is fine.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, null, null) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::STOP_WITHIN;
     use super::*;
+    use crate::error::Quiet;
 
     #[test]
     fn reads_this_very_process() {
@@ -262,7 +167,7 @@ mod tests {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
             stat.rsplit(')').next().unwrap().trim().chars().next().unwrap()
         };
-        let memory = ProcessMemory::stop(child.id() as i32).unwrap();
+        let memory = ProcessMemory::stop(child.id() as i32, STOP_WITHIN, &Quiet).unwrap();
         assert_eq!(state(), 't');
         assert_eq!(memory.threads().len(), 1);
         drop(memory);

@@ -269,10 +269,8 @@ struct Image {
 
 impl Image {
     fn of(pid: u32, path: &str) -> Result<Image> {
-        let gone = |e: std::io::Error| usage(format!("cannot open the program of process {pid} ({e})"));
-        let file = fs::File::open(path).map_err(gone)?;
-        // SAFETY: an executable that runs cannot be written to (ETXTBSY); only its own owner could truncate it.
-        let data = unsafe { memmap2::Mmap::map(&file) }.map_err(gone)?;
+        let gone = |e: Error| usage(format!("cannot open the program of process {pid} ({e})"));
+        let data = crate::files::Mapped::open(Path::new(path)).map_err(gone)?;
         let elf = object::File::parse(&*data).map_err(|e| Error::Binary(format!("{path} is no ELF file: {e}")))?;
         let segments: Vec<(u64, u64, u64)> =
             elf.segments().map(|s| (s.address(), s.file_range().1, s.file_range().0)).collect();

@@ -6,8 +6,9 @@ use crate::audit::baseline::Baseline;
 use crate::audit::form::{render, Form};
 use crate::audit::policy::Policy;
 use crate::audit::Maps;
-use crate::Error;
+use crate::{files, Error};
 use pyo3::prelude::*;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The limits of an audit: a TOML file, or what is checked without one.
@@ -56,6 +57,7 @@ fn audit(
     to: OutputArgs,
 ) -> PyResult<bool> {
     let form = Form::of(form)?;
+    let out = Output::open(to)?;
     let watch = PyWatch::new(None);
     let (text, passed) = guarded(py, || {
         let mut baseline = baseline.map(|path| Baseline::read(&path)).transpose()?;
@@ -64,7 +66,9 @@ fn audit(
         if let Some(path) = write_baseline {
             let known = Baseline::of(&audit);
             let failed = |error| Error::of_output(&error, &path.display().to_string());
-            std::fs::write(&path, known.text()).map_err(failed)?;
+            let mut file = files::Output::create(&path)?;
+            file.write_all(known.text().as_bytes()).map_err(failed)?;
+            file.finish()?;
             baseline = Some(known);
             audit
                 .notes
@@ -75,7 +79,7 @@ fn audit(
         }
         Ok((render(&audit, form)?, audit.passed()))
     })?;
-    Output::open(to)?.run(py, move |_, out| write_all(out, &text))?;
+    out.run(py, move |_, out| write_all(out, &text))?;
     Ok(!passed)
 }
 

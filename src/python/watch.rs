@@ -307,7 +307,7 @@ impl PyWatching {
                 failed.map_or(Ok(()), Err)?;
             }
             watch.finish(dropped, cost, &mut *out.writer)?;
-            out.flush()
+            out.writer.finish()
         })?;
         Ok(())
     }

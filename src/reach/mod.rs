@@ -143,8 +143,9 @@ impl Reach<'_> {
     }
 }
 
-/// Items visited in one go.
+/// Items visited in one go, and elements and words of them: all that they lead to waits in memory.
 const BLOCK: usize = 1 << 15;
+const BLOCK_ELEMENTS: u64 = 1 << 19;
 /// So many items or children ahead, memory is asked for.
 const AHEAD: usize = 16;
 /// Items waiting, above which the newest come first: they lead to fewer new ones than the oldest.
@@ -155,8 +156,8 @@ const MAX_ELEMENTS: u64 = 1 << 30;
 const PIECE: u64 = 1 << 10;
 /// Large maps within the entries of large maps: deeper ones wait in memory.
 const MAX_NESTED: usize = 16;
-/// Values visited because two words look like an interface, for each object of the heap, and at least. The objects of one
-/// graph lead to each other again under every type that their bytes allow, which would never end.
+/// Values, and pieces of arrays, visited because two words look like an interface, for each object of the heap, and at
+/// least. The objects of one graph lead to each other again under every type that their bytes allow, which would never end.
 const GUESSES: u64 = 2;
 const MIN_GUESSES: u64 = 1 << 16;
 
@@ -195,10 +196,12 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
             heap: identifier.ok().map(|identifier| identifier.heap().bytes()),
         },
     };
-    traversal.from_variables()?;
-    match identifier.as_ref() {
-        Ok(identifier) => traversal.search_heap(identifier.heap())?,
-        Err(error) => traversal.found.notes.push(format!("the heap was not searched: {error}")),
+    match traversal.everything(identifier.map(|identifier| identifier.heap())) {
+        Err(error @ Error::Limit(_)) => {
+            watch.grant();
+            traversal.found.notes.push(format!("not everything was visited: {error}"));
+        }
+        visited => visited?,
     }
     traversal.finish();
     Ok(traversal.found)
@@ -206,10 +209,20 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
 
 /// The next items of a queue: the oldest, or the newest when there are many.
 fn some(queue: &mut VecDeque<Item>) -> Vec<Item> {
-    let count = queue.len().min(BLOCK);
+    let elements = |item: &Item| u64::from(item.count.max(1));
+    let within = |total: &mut u64, item: &Item| {
+        *total += elements(item);
+        Some(()).filter(|()| *total <= BLOCK_ELEMENTS)
+    };
     match queue.len() > MANY_WAITING {
-        false => queue.drain(..count).collect(),
-        true => queue.drain(queue.len() - count..).collect(),
+        false => {
+            let count = queue.iter().take(BLOCK).scan(0, within).count().max(1).min(queue.len());
+            queue.drain(..count).collect()
+        }
+        true => {
+            let count = queue.iter().rev().take(BLOCK).scan(0, within).count().max(1);
+            queue.drain(queue.len() - count..).collect()
+        }
     }
 }
 
@@ -238,6 +251,15 @@ struct Traversal<'t, 's> {
 }
 
 impl<'s> Traversal<'_, 's> {
+    fn everything(&mut self, heap: std::result::Result<&Heap, &Error>) -> Result<()> {
+        self.from_variables()?;
+        match heap {
+            Ok(heap) => self.search_heap(heap)?,
+            Err(error) => self.found.notes.push(format!("the heap was not searched: {error}")),
+        }
+        Ok(())
+    }
+
     fn from_variables(&mut self) -> Result<()> {
         let variables = self.session.types.variables();
         if variables.is_empty() {
@@ -413,7 +435,14 @@ impl<'s> Traversal<'_, 's> {
         let (size, before) = (self.found.plans.get(plan).map_or(0, |plan| plan.ty.size), self.waiting.len());
         match target {
             Target::Array(_, count) => {
-                let count = self.elements_there(address, size, count);
+                let there = self.elements_there(address, size, count);
+                // Words that only look like a slice claim more than there is.
+                let end = count.checked_mul(size).and_then(|bytes| address.checked_add(bytes));
+                let is_whole = || there == count && end.is_some_and(|end| self.session.memory.u8(end - 1).is_ok());
+                if doubt && !is_whole() {
+                    return Ok(());
+                }
+                let count = there;
                 // Pointers into the array are visits of it too, if all of it is visited.
                 if child.claims && !self.visited.claim(spot(), address, Tag::array(plan), size) {
                     return Ok(());
@@ -438,7 +467,7 @@ impl<'s> Traversal<'_, 's> {
             }
         }
         if doubt && self.waiting.len() > before {
-            self.guesses -= 1;
+            self.guesses = self.guesses.saturating_sub((self.waiting.len() - before) as u64);
             if self.guesses == 0 {
                 let sentence =
                     "not all that pairs of words lead to was followed: maps that nothing else leads to are candidates";
@@ -472,9 +501,9 @@ impl<'s> Traversal<'_, 's> {
         }
         // Outside of the heap: as far as there is memory.
         let memory = &*self.session.memory;
-        (0..count).step_by(PIECE as usize).take_while(|at| memory.u8(address.wrapping_add(at * size)).is_ok()).count()
-            as u64
-            * PIECE
+        let there = |first: &u64| memory.u8(address.wrapping_add(first * size)).is_ok();
+        let pieces = (0..count).step_by(PIECE as usize).take_while(there).count();
+        (pieces as u64 * PIECE).min(count)
     }
 
     /// Notes that a word of unknown type leads to an object.

@@ -12,7 +12,7 @@ use crate::heap::identify::Identifier;
 use crate::heap::{Heap, Object};
 use crate::map::sync::Header as SyncHeader;
 use crate::map::{Entry, GoMap, Header};
-use crate::memory::Memory;
+use crate::memory::{each_block, Block, Memory};
 use crate::session::MapRef;
 use crate::types::ProgramTypes;
 use crate::Result;
@@ -313,7 +313,29 @@ impl World<'_> {
     /// What words of no known type lead to: objects, and the values of interfaces.
     fn words(&self, index: u32, item: &Item, batch: &mut Batch) {
         let (Some(heap), Some(pairs)) = (self.heap, self.pairs) else { return };
-        let bytes = self.memory.bytes(item.address, 8 * item.count as usize).unwrap_or_default();
+        if let Ok(bytes) = self.memory.bytes(item.address, 8 * item.count as usize) {
+            return self.run(heap, pairs, index, item, (0, &bytes), batch);
+        }
+        batch.unreadable += 1;
+        // What is around the hole still leads somewhere; the callback does not fail.
+        let _ = each_block(self.memory, item.address, 8, 0..item.count.into(), &mut |block| {
+            if let Block::Present(first, bytes) = block {
+                self.run(heap, pairs, index, item, (first, bytes), batch);
+            }
+            Ok(true)
+        });
+    }
+
+    /// The same for a run of an item's words, from the one with index `first`.
+    fn run(
+        &self,
+        heap: &Heap,
+        pairs: &Pairs,
+        index: u32,
+        item: &Item,
+        (first, bytes): (u64, &[u8]),
+        batch: &mut Batch,
+    ) {
         let child = |address, target| Child {
             from: index,
             lead: item.place.lead,
@@ -325,9 +347,9 @@ impl World<'_> {
             claims: true,
         };
         let mut descriptor = None;
-        for (i, word) in bytes.chunks_exact(8).map(LE::read_u64).enumerate() {
+        for (i, word) in (first..).zip(bytes.chunks_exact(8).map(LE::read_u64)) {
             if let Some(descriptor) = descriptor.take().filter(|_| word != 0) {
-                let at = item.address + 8 * i as u64;
+                let at = item.address + 8 * i;
                 self.pair(heap, child(at, Target::Dynamic { descriptor, data: word }), word, batch);
             }
             if let Some(object) = heap.object(word).filter(|object| !object.span.no_scan) {

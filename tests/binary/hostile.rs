@@ -3,12 +3,12 @@
 use crate::image::{FileMemory, Image};
 use crate::programs::{lab, Mode};
 use mapscope::binary::buildinfo::{BuildInfo, GoVersion};
-use mapscope::binary::elf::map_file;
 use mapscope::binary::hashstate;
 use mapscope::binary::moduledata;
 use mapscope::binary::pclntab::{Bytes, FunctionTable};
 use mapscope::binary::rtype::Descriptors;
 use mapscope::binary::typeindex::TypeIndex;
+use mapscope::files::Mapped;
 use mapscope::memory::Memory;
 use proptest::prelude::*;
 use std::ops::Range;
@@ -104,7 +104,7 @@ proptest! {
         let size = if module.len() > 12 { 568 } else { 552 };
         let mut memory = FileMemory { segments: memory.segments };
         spoil(memory.at(data.address, size).expect("the module data"), &module[..module.len().min(2)]);
-        let file = Arc::new(map_file(&lab(VERSIONS[version], Mode::Linked)).expect("the lab"));
+        let file = Arc::new(Mapped::open(&lab(VERSIONS[version], Mode::Linked)).expect("the lab"));
         if let Ok(modules) = moduledata::find(&file, &memory, 0, &image.version) {
             let descriptors = Descriptors { memory: &memory, modules: &modules, version: &image.version };
             use_types(&descriptors, &TypeIndex::build(&descriptors));
@@ -132,14 +132,14 @@ proptest! {
 fn other_files_are_told_apart() {
     let version = GoVersion::parse("go1.23.9").expect("a version");
     let memory = FileMemory { segments: Vec::new() };
-    let shell = Arc::new(map_file(std::path::Path::new("/bin/sh")).expect("a shell"));
+    let shell = Arc::new(Mapped::open(std::path::Path::new("/bin/sh")).expect("a shell"));
     assert_eq!(BuildInfo::of_file(&shell), None);
     let error = moduledata::find(&shell, &memory, 0, &version).expect_err("no Go program").to_string();
     assert!(error.contains("module data was not found"), "{error}");
     // A version whose layout is another one must not be read with this one's.
     let other = GoVersion::parse("go1.19").expect("a version");
     let image = image(2);
-    let file = Arc::new(map_file(&lab(VERSIONS[2], Mode::Linked)).expect("the lab"));
+    let file = Arc::new(Mapped::open(&lab(VERSIONS[2], Mode::Linked)).expect("the lab"));
     let read = moduledata::find(&file, &image.memory, 0, &other);
     assert!(read.is_err() || read.is_ok_and(|modules| modules[0].data.types != image.module().data.types));
 }
@@ -180,7 +180,7 @@ fn types_without_end_end_with_the_memory() {
         if let Some(offset) = offsets.typelinks.into_iter().chain(offsets.itablinks).max() {
             set(offset + 8, u64::MAX);
         }
-        let file = Arc::new(map_file(&lab(name, Mode::Linked)).expect("the lab"));
+        let file = Arc::new(Mapped::open(&lab(name, Mode::Linked)).expect("the lab"));
         let modules = moduledata::find(&file, &memory, 0, &image.version).expect("module data");
         let descriptors = Descriptors { memory: &memory, modules: &modules, version: &image.version };
         assert!(TypeIndex::build(&descriptors).len() > 300);

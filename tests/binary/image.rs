@@ -1,9 +1,9 @@
 //! A program as the loader would lay it out, without running it.
 
 use mapscope::binary::buildinfo::{BuildInfo, GoVersion};
-use mapscope::binary::elf::map_file;
 use mapscope::binary::moduledata::{self, Module};
 use mapscope::binary::rtype::Descriptors;
+use mapscope::files::Mapped;
 use mapscope::memory::{Memory, MemoryError, Place, Region};
 use object::{Object, ObjectSection, ObjectSegment, RelocationFlags, RelocationTarget};
 use std::borrow::Cow;
@@ -75,7 +75,7 @@ pub struct Image {
 impl Image {
     /// `program` with its first page at `base`.
     pub fn load(program: &Path, base: u64) -> Image {
-        let file = Arc::new(map_file(program).expect("the program"));
+        let file = Arc::new(Mapped::open(program).expect("the program"));
         let bias = base - first_page(&file);
         let memory = FileMemory::load(&file, bias);
         let version = BuildInfo::of_file(&file).expect("build info").go;
@@ -85,7 +85,7 @@ impl Image {
 
     /// The same at its link-time address or, if it is position-independent, far from it.
     pub fn open(program: &Path) -> Image {
-        let file = map_file(program).expect("the program");
+        let file = Mapped::open(program).expect("the program");
         let moved = object::File::parse(&file[..]).expect("an ELF file").kind() == object::ObjectKind::Dynamic;
         Image::load(program, if moved { 0x5555_5555_0000 } else { first_page(&file) })
     }

@@ -3,10 +3,10 @@
 use crate::image::{debug_sections, Image};
 use crate::programs::{ask, documents, lab, Mode, VERSIONS};
 use mapscope::binary::dwarf::Dwarf;
-use mapscope::binary::elf::map_file;
 use mapscope::binary::program::Program;
 use mapscope::binary::rtype::Descriptors;
 use mapscope::binary::typeindex::TypeIndex;
+use mapscope::files::Mapped;
 use mapscope::memory::ProcessMemory;
 use mapscope::types::{GoType, Kind, ProgramTypes, Shape, TypeId, TypeSource};
 use serde_json::Value;
@@ -168,7 +168,10 @@ fn types_made_by_reflection_are_read_in_the_process() {
         let output = BufReader::new(child.stdout.take().expect("its output"));
         let lines: Vec<String> = output.lines().map_while(Result::ok).take_while(|line| line != "end").collect();
         let (_, facts) = documents(&lines.join("\n"));
-        let memory = Arc::new(ProcessMemory::stop(child.id() as i32).expect("the process"));
+        let memory = Arc::new(
+            ProcessMemory::stop(child.id() as i32, mapscope::memory::STOP_WITHIN, &mapscope::error::Quiet)
+                .expect("the process"),
+        );
         let types = ProgramTypes::new(Arc::new(Program::open(&program, None).expect("the program")), memory.clone());
         let descriptors = types.descriptors().expect("descriptors");
         let made = facts.iter().filter(|fact| descriptors.module_of(number(fact, "Address")).is_none()).count();
@@ -218,7 +221,7 @@ fn dwarf_and_descriptors_say_the_same() {
         let program = lab(version, mode);
         let image = Image::open(&program);
         let descriptors = image.descriptors();
-        let file = Arc::new(map_file(&program).expect("the lab"));
+        let file = Arc::new(Mapped::open(&program).expect("the lab"));
         let dwarf = Dwarf::load(file.clone()).expect("DWARF").expect("DWARF");
         let types = image.module().data.types.clone();
         let known = named_by_dwarf(&file);

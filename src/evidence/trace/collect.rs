@@ -9,6 +9,7 @@ use super::model::{Block, Counts, Creation, Goroutine, MapSample, Options, Span,
 use super::order::{Moved, Passed, Place};
 use super::wire::Version;
 use crate::error::{Quiet, Watch};
+use crate::files::Mapped;
 use rustc_hash::FxHashSet;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::sync_channel;
@@ -84,14 +85,14 @@ pub fn parse_watched(data: &[u8], options: &Options, watch: &dyn Watch) -> Resul
 
 /// Reads a whole trace from a file, mapped into memory rather than loaded.
 pub fn parse_file(path: &std::path::Path, options: &Options, watch: &dyn Watch) -> Result<Trace, TraceError> {
-    let fail = |error: std::io::Error| TraceError::File { path: path.display().to_string(), reason: error.to_string() };
-    let file = std::fs::File::open(path).map_err(fail)?;
-    if file.metadata().map_err(fail)?.len() == 0 {
+    let fail = |error: crate::Error| match error {
+        crate::Error::File { path, reason } => TraceError::File { path, reason },
+        other => TraceError::File { path: path.display().to_string(), reason: other.to_string() },
+    };
+    let data = Mapped::open(path).map_err(fail)?;
+    if data.is_empty() {
         return Err(TraceError::NotATrace);
     }
-    // SAFETY: the mapping is read-only and private; a file cut short while it is read ends the process
-    // with SIGBUS, as for every mapped file.
-    let data = unsafe { memmap2::Mmap::map(&file) }.map_err(fail)?;
     parse_watched(&data, options, watch)
 }
 
