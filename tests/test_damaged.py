@@ -18,7 +18,7 @@ from conftest import EVERYTHING, ROOT, cli, documents
 VERSIONS = ("1.23.9", "1.27.3")
 BOTH = pytest.mark.parametrize("version", VERSIONS)
 #: Damages tried of each version; the bounds are for a machine that does other things too.
-TIMES = 400 if EVERYTHING else 40
+TIMES = 400 if EVERYTHING else 56
 SECONDS = 20
 
 
