@@ -633,11 +633,7 @@ def _run_explain(front, args):
 
 
 def _operations(text):
-    chosen = [word.strip() for word in text.split(",")]
-    for word in chosen:
-        if word not in _native.OPERATIONS:
-            raise argparse.ArgumentTypeError("%r is none of %s" % (word, ", ".join(_native.OPERATIONS)))
-    return chosen
+    return [word.strip() for word in text.split(",")]
 
 
 def _seconds_or_none(text):
@@ -655,12 +651,14 @@ def _watch_options(parser):
     _value_options(parser)
     parser.add_argument("map", metavar="MAP", nargs="?", help="only this map (default: every map of the program)")
     parser.add_argument("--op", type=_operations, metavar="OP,OP", default=[],
-                        help="only these operations: " + ", ".join(_native.OPERATIONS))
+                        help="only these: %s; or by the words of the output: access1, Load, LoadOrStore, …"
+                        % ", ".join(_native.OPERATIONS))
     parser.add_argument("--type", metavar="TYPE", help="only maps whose type contains TYPE; with 0xADDR, its type")
     parser.add_argument("--key", metavar="PATTERN", help="only keys that match: text, glob*, /regex/, key>=10")
     parser.add_argument("--goroutine", metavar="N", type=_count, help="only this goroutine")
     parser.add_argument("--func", metavar="RE", help="only callers whose name matches")
-    parser.add_argument("--misses", action="store_true", help="only keys that are not in the map")
+    parser.add_argument("--misses", action="store_true", help="only reads that missed their key")
+    parser.add_argument("--entry", action="store_true", help="probe no returns: half the cost, and nothing tells whether keys were found")
     parser.add_argument("--limit", metavar="N", type=_count, default=0, help="end after N operations")
     parser.add_argument("--for", metavar="SECONDS", type=_seconds, dest="seconds", help="end after so long")
     parser.add_argument("--stop", action="store_true",
@@ -678,7 +676,7 @@ def _run_watch(front, args):
     found = find_map(front, argparse.Namespace(map=args.map, type=args.type)) if args.map is not None else None
     what = dict(
         map=found, name=args.map or "", operations=args.op, key=unquote(args.key), goroutine=args.goroutine,
-        type_name=None if args.map is not None else unquote(args.type), func=unquote(args.func), misses=args.misses,
+        type_name=None if args.map is not None else unquote(args.type), func=unquote(args.func), misses=args.misses, entry=args.entry,
         limit=1 if args.stop else args.limit, max_overhead=args.max_overhead, snapshot=args.snapshot,
         paced=not args.output)
     if args.depth is None:
@@ -702,9 +700,16 @@ def kernel_refuses():
 def watch_in_kernel(front, session, pid, what, show, to):
     """The native Watch of the kernel's probes in this process, from now on."""
     watch = _native.Watch.in_kernel(session, pid, what, show, to)
+    note_on_outcomes(front, watch)
     picks = watch.picks()
     front.note("the kernel's probes watch process %d, which runs on%s" % (pid, "; picked by " + picks if picks else ""))
     return watch
+
+
+def note_on_outcomes(front, watch):
+    """Says where nothing tells whether keys were found."""
+    if watch.lacks_outcomes():
+        front.note("whether keys were found is not known: where this program's map functions return could not be read")
 
 
 def _snapshot_options(parser):
@@ -801,9 +806,10 @@ examples:
   gomap diff before.jsonl after.jsonl --json""", _diff_options, _run_diff, takes_map=False),
     Verb("watch", "Show each operation on maps as it happens: key, map, goroutine, caller, found or not.", """\
 The program runs until it ends, Ctrl-C, or a limit; then come totals, and the most frequent keys and callers.
-The kernel engine (uprobe) never stops the program; whether a key was found is looked up just after. The debugger's
-engine (gdb) stops it for each operation, and tells what was in the map at that moment. A missing key comes
-with the stored one that is most like it.
+Found or missing is what the operation itself returned: of an assignment or delete, whether the key was there before.
+Where no return is seen that is unknown. The kernel engine (uprobe) never stops the program; the debugger's engine (gdb)
+stops it for each operation, and knows the map as it is then. A read that missed comes with the stored key that is most
+like its own, if one is like it enough.
 
 examples:
   gomap watch main.cache --limit 20

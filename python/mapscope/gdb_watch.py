@@ -65,7 +65,7 @@ class _Stopping:
         self._stop_at_hit, self._direct = stop_at_hit, direct
         self._inferior = gdb.selected_inferior()
         self._names = native.register_names()
-        self._hits, self._cpu, self._quiet = 0, time.process_time(), None
+        self._hits, self._calls, self._cpu, self._quiet = 0, native.calls(), time.process_time(), None
         self._window = (time.monotonic(), self._cpu)
         self._probes = []
         for point, address in enumerate(native.addresses()):
@@ -89,7 +89,7 @@ class _Stopping:
         try:
             if not self._hits:
                 self._cpu = time.process_time()
-            self._hits += 1
+            self._hits += point < self._calls
             thread = gdb.selected_thread().ptid
             taken = self._take(point, thread)
             return self.ending or taken == Watch.LAST or (taken == Watch.TOLD and self._stop_at_hit)
@@ -239,6 +239,7 @@ def _engine(front, inferior, args, what, show, to):
     if args.engine == "gdb" or why:
         native = Watch.stopping(front.session(), what, show, to)
         front.note("gdb stops the program at each hit%s" % (" (%s)" % why if why and args.engine == "auto" else ""))
+        commands.note_on_outcomes(front, native)
         engine = _Stopping(native, args.stop, native_target)
         if native_target and inferior.was_attached:
             try:

@@ -10,7 +10,7 @@
 //! src/sync/map.go, src/sync/hashtriemap.go go1.24 and 1.25, src/internal/sync/hashtriemap.go go1.24 to 1.27,
 //! argument registers: src/cmd/compile/abi-internal.md.
 
-use super::prologue;
+use super::{prologue, returns};
 use std::ops::Range;
 
 /// A target architecture whose Go functions take arguments in registers.
@@ -101,6 +101,17 @@ impl Operation {
         }
     }
 
+    /// Whether it is a method of `sync.Map`.
+    pub fn is_method(self) -> bool {
+        SYNC_METHODS.iter().any(|m| m.1 == self)
+    }
+
+    /// All operations that have this name in the output, or are of this family.
+    pub fn named(word: &str) -> Vec<Operation> {
+        let all = OF_MAPS.into_iter().chain(SYNC_METHODS.iter().map(|m| m.1));
+        all.filter(|operation| operation.name() == word || operation.family() == word).collect()
+    }
+
     /// The operation of a `sync.Map` method that the compiler inlined into the caller.
     ///
     /// `Store` and `Delete` only call `Swap` and `LoadAndDelete` and nearly always are inlined: the hit then says
@@ -110,6 +121,15 @@ impl Operation {
         SYNC_METHODS.iter().find(|m| m.0 == method).map(|m| m.1)
     }
 }
+
+const OF_MAPS: [Operation; 6] = [
+    Operation::Access1,
+    Operation::Access2,
+    Operation::Assign,
+    Operation::Delete,
+    Operation::Iterate,
+    Operation::Clear,
+];
 
 const SYNC_METHODS: [(&str, Operation); 10] = [
     ("Load", Operation::Load),
@@ -177,6 +197,58 @@ pub struct ProbePoint {
     pub map: u8,
     /// Where the key is.
     pub key: KeyPlace,
+    /// By which returns the outcome is told.
+    pub awaits: Awaits,
+}
+
+/// What tells how an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// Nothing: it has no outcome, or returns where nobody sees it.
+    Nothing,
+    /// A return of the function itself.
+    Return,
+    /// The same, or before that the return of a function that it calls, and that says how many entries the map has then.
+    Count,
+}
+
+/// A place where a function gives control back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReturnPoint {
+    /// Link-time address of the instruction.
+    pub address: u64,
+    /// Link-time entry of its function.
+    pub entry: u64,
+    /// What is known there.
+    pub tells: Tells,
+}
+
+/// What a return says of the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// The first result points at the elem, or at [`ProbePlan::zero`] where the key is missing.
+    Elem,
+    /// The first result points at the elem, and is nil where the key is missing.
+    ElemOrNil,
+    /// Integer result `n` (0 to 2) is whether the key was there.
+    Found(u8),
+    /// The first result is whether something was done, for which the key had to be there; if not, that says nothing of it.
+    Done,
+    /// The map's number of entries then, by which a key that was put in or taken out shows. The map's address lies in
+    /// the `slot`th word from the stack pointer: where the function kept that argument, unless it had no need to.
+    Count { slot: u8 },
+    /// It does not return: it panics.
+    Panic,
+}
+
+impl Tells {
+    /// The result that a return with `raw` in its register has, in a program that lies `bias` above its link-time addresses.
+    pub fn result(self, raw: u64, bias: u64) -> u64 {
+        match self {
+            Tells::Elem => raw.wrapping_sub(bias),
+            _ => raw,
+        }
+    }
 }
 
 /// A function that always calls a probed one for the same operation.
@@ -203,6 +275,10 @@ pub struct ProbePlan {
     pub wrappers: Vec<Wrapper>,
     /// Code whose calls of probed functions are no operations of the program; sorted and disjoint.
     pub hidden: Vec<Range<u64>>,
+    /// Where operations end, sorted by address; none where outcomes are not asked for, or code is not read (arm64).
+    pub returns: Vec<ReturnPoint>,
+    /// Link-time address of `runtime.zeroVal`, which a lookup that finds nothing returns (Go 1.19 to 1.27).
+    pub zero: Option<u64>,
     /// Link-time entry of the function that `syscall.Exec` calls before execve, where the program has it.
     pub before_exec: Option<u64>,
 }
@@ -223,7 +299,34 @@ pub struct Asked<'a> {
     pub caller: u64,
 }
 
+/// Where all that panics passes (src/runtime/panic.go, go1.19 to 1.27).
+const PANICS: &str = "runtime.gopanic";
+/// What deletes from a Swiss map, and takes the map first (src/internal/runtime/maps/map.go, go1.24 to 1.27).
+const SWISS_DELETE: &str = "internal/runtime/maps.(*Map).Delete";
+
 impl ProbePlan {
+    /// Takes out the probes that `keep` does not want, and the returns that only those have a use for.
+    pub fn retain(&mut self, keep: impl FnMut(&ProbePoint) -> bool) {
+        self.points.retain(keep);
+        let points = &self.points;
+        let of_function = |entry: u64| points.iter().any(|p| p.entry == entry && p.awaits != Awaits::Nothing);
+        let any = |awaits: Awaits| points.iter().any(|p| p.awaits == awaits);
+        self.returns.retain(|r| {
+            of_function(r.entry)
+                || match r.tells {
+                    Tells::Count { .. } => any(Awaits::Count),
+                    Tells::Panic => any(Awaits::Count) || any(Awaits::Return),
+                    _ => false,
+                }
+        });
+    }
+
+    /// Leaves only the entries: no operation's outcome is then told.
+    pub fn without_outcomes(&mut self) {
+        self.returns.clear();
+        self.points.iter_mut().for_each(|point| point.awaits = Awaits::Nothing);
+    }
+
     /// The operation behind a hit, whose `callers` are the innermost return addresses, link-time, innermost first.
     pub fn asked<'a>(&'a self, point: &'a ProbePoint, callers: &[u64]) -> Asked<'a> {
         let mut asked = Asked {
@@ -275,7 +378,15 @@ pub fn plan(
 ) -> ProbePlan {
     let facts = Facts::of(go, functions);
     let before_exec = functions.iter().find(|function| function.name == BEFORE_EXEC).map(|function| function.entry);
-    let mut plan = ProbePlan { arch, points: Vec::new(), wrappers: Vec::new(), hidden: Vec::new(), before_exec };
+    let mut plan = ProbePlan {
+        arch,
+        points: Vec::new(),
+        wrappers: Vec::new(),
+        hidden: Vec::new(),
+        returns: Vec::new(),
+        zero: None,
+        before_exec,
+    };
     for function in functions {
         let code = function.entry..function.end;
         if only_serves(&function.name, &facts) {
@@ -298,7 +409,81 @@ pub fn plan(
     plan.points.sort_by_key(|p| p.address);
     plan.points.dedup_by_key(|p| p.address);
     plan.hidden = merged(plan.hidden);
+    plan_returns(&mut plan, functions, read_code);
     plan
+}
+
+/// Finds where the plan's operations end.
+fn plan_returns(plan: &mut ProbePlan, functions: &[FunctionSymbol], read_code: &dyn Fn(u64, &mut [u8]) -> bool) {
+    let code_of = |entry: u64, end: u64| {
+        let mut code = vec![0; usize::try_from(end.checked_sub(entry)?).ok().filter(|&size| size <= returns::LONGEST)?];
+        read_code(entry, &mut code).then_some(code)
+    };
+    let named = |name: &str| functions.iter().find(|function| function.name == name);
+    // Nothing is certain of what ends where a panic is not seen.
+    let Some(panics) = named(PANICS) else { return };
+    let mut head = [0; prologue::LONGEST];
+    let checked = read_code(panics.entry, &mut head).then(|| prologue::after_stack_check(plan.arch, &head)).flatten();
+    let Some(checked) = checked else { return };
+    let ends = |entry: u64, end: u64, tells: Tells| -> Option<Vec<ReturnPoint>> {
+        let found = returns::returns(plan.arch, &code_of(entry, end)?, entry)?;
+        Some(found.into_iter().map(|address| ReturnPoint { address, entry, tells }).collect())
+    };
+    // Arguments in registers have their places above the return address (src/cmd/compile/abi-internal.md).
+    let swiss = named(SWISS_DELETE).and_then(|f| ends(f.entry, f.end, Tells::Count { slot: 1 }));
+    let mut all =
+        vec![ReturnPoint { address: panics.entry + checked as u64, entry: panics.entry, tells: Tells::Panic }];
+    let mut zeros = Vec::new();
+    for point in &mut plan.points {
+        let Some(tells) = tells(point) else { continue };
+        let Some(function) = functions.iter().find(|function| function.entry == point.entry) else { continue };
+        let counts = matches!(tells, Tells::Count { .. });
+        let awaits = if counts { Awaits::Count } else { Awaits::Return };
+        if counts && swiss.is_some() && point.ends_at_once_when_empty() {
+            point.awaits = awaits;
+        } else if let Some(ends) = ends(point.entry, function.end, tells) {
+            point.awaits = awaits;
+            all.extend(ends);
+        }
+        if tells == Tells::Elem {
+            let code = code_of(point.entry, function.end).unwrap_or_default();
+            zeros.extend(returns::fixed_results(plan.arch, &code, point.entry));
+        }
+    }
+    if plan.points.iter().any(|point| point.awaits == Awaits::Count) {
+        all.extend(swiss.unwrap_or_default());
+    }
+    zeros.sort_unstable();
+    zeros.dedup();
+    plan.zero = <[u64; 1]>::try_from(zeros).ok().map(|[zero]| zero);
+    all.sort_by_key(|r| r.address);
+    all.dedup_by_key(|r| r.address);
+    plan.returns = all;
+}
+
+/// What the returns of a probed function tell; `None` when that is nothing.
+fn tells(point: &ProbePoint) -> Option<Tells> {
+    let of_reflect = point.function.starts_with("reflect.");
+    Some(match point.operation {
+        Operation::Access1 => Tells::Elem,
+        Operation::Access2 if of_reflect => Tells::ElemOrNil,
+        Operation::Access2 => Tells::Found(1),
+        Operation::Assign | Operation::Delete => Tells::Count { slot: 2 },
+        Operation::Load | Operation::LoadOrStore | Operation::LoadAndDelete | Operation::Swap => Tells::Found(2),
+        Operation::CompareAndSwap | Operation::CompareAndDelete => Tells::Done,
+        // Delete is LoadAndDelete, and Store is Swap since Go 1.20; before, it tells its caller nothing.
+        Operation::Store | Operation::SyncDelete => return None,
+        Operation::Iterate | Operation::Range | Operation::Clear | Operation::SyncClear => return None,
+    })
+}
+
+impl ProbePoint {
+    /// Whether it returns without a look at the key when the map has no entries: `mapdelete_fast*`
+    /// (src/runtime/map_fast*.go go1.19 to 1.23, src/internal/runtime/maps/runtime_fast*.go go1.24 to 1.27).
+    pub fn ends_at_once_when_empty(&self) -> bool {
+        let is_fast = !matches!(self.variant, Variant::Generic | Variant::Fat | Variant::Sync);
+        self.operation == Operation::Delete && is_fast && self.function.starts_with("runtime.")
+    }
 }
 
 fn point(
@@ -321,6 +506,7 @@ fn point(
         map_type: known.map_type,
         map: if known.variant == Variant::Sync { 0 } else { 1 },
         key: known.key,
+        awaits: Awaits::Nothing,
     }
 }
 
@@ -592,5 +778,9 @@ mod tests {
         assert_eq!(Operation::Access1.name(), "access1");
         assert_eq!(Operation::LoadOrStore.family(), "assign");
         assert_eq!(Operation::SyncDelete.family(), "delete");
+        assert_eq!(Operation::named("access"), [Operation::Access1, Operation::Access2, Operation::Load]);
+        assert_eq!(Operation::named("Delete"), [Operation::SyncDelete]);
+        assert_eq!(Operation::named("delete").len(), 4);
+        assert_eq!(Operation::named("fly"), []);
     }
 }

@@ -1,6 +1,6 @@
 //! One hit, from the record that the kernel wrote.
 
-use super::functions::{KeyPlace, ProbePoint};
+use super::functions::{KeyPlace, ProbePoint, ReturnPoint};
 use super::tracefs::PointedKey;
 
 /// One call of a probed function.
@@ -18,11 +18,43 @@ pub struct Hit {
     pub map_type: u64,
     /// Address of the map's header (or of the `sync.Map`); 0 for a nil map.
     pub map: u64,
+    /// Entries of the map just before, of a runtime's map whose outcome is asked for; else 0.
+    pub count: u64,
     /// The key, as far as it was fetched.
     pub key: Key,
     /// Link-time return addresses, innermost first; from the second on only right where the caller keeps frame
     /// pointers, as Go's does.
     pub callers: [u64; 3],
+}
+
+/// One return of a function that a plan names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Return {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub ns: u64,
+    /// Thread id.
+    pub thread: u32,
+    /// Goroutine id; 0 on a stack of the runtime's own.
+    pub goroutine: u64,
+    /// Index of the [`ReturnPoint`] in the plan.
+    pub point: usize,
+    /// The result that tells the outcome; a pointer into the program as a link-time address.
+    pub result: u64,
+    /// Where [`Tells::Count`](super::Tells) looks for the map's address, what lies there.
+    pub map: u64,
+    /// The first word of what is at that address.
+    pub count: u64,
+}
+
+/// What an engine sees, in the order of time within a goroutine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A call.
+    Call(Hit),
+    /// A return.
+    Return(Return),
+    /// Records may have been lost between these two moments; told before all that was seen since the first.
+    Gap(u64, u64),
 }
 
 /// A key at the moment of the call. Bytes are as many as the session fetches; a reader who knows the key's size
@@ -50,29 +82,77 @@ pub(super) struct RecordLayout {
     map: usize,
     a: usize,
     n: usize,
+    count: Option<usize>,
     goroutine: usize,
     callers: [usize; 3],
     words: Vec<usize>,
 }
 
+/// The number of the event that wrote a raw record: its first field (`struct trace_entry`, include/linux/trace_events.h).
+pub(super) fn event_of(raw: &[u8]) -> Option<u64> {
+    Some(u16::from_le_bytes(raw.get(..2)?.try_into().ok()?).into())
+}
+
+/// Where the 64-bit field `name` is, by lines such as `field:u64 goid; offset:48; size:8; signed:0;`.
+fn offset_in(format: &str, name: &str) -> Option<usize> {
+    format.lines().find_map(|line| {
+        let mut parts = line.trim().split(';').map(str::trim);
+        let declared = parts.next()?.strip_prefix("field:")?.rsplit(' ').next()?;
+        let offset = parts.next()?.strip_prefix("offset:")?.parse::<usize>().ok()?;
+        let size = parts.next()?.strip_prefix("size:")?;
+        (declared == name && size == "8").then_some(offset)
+    })
+}
+
+fn word_at(raw: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(raw.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
+}
+
+/// Where each field is in the record of a return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReturnLayout {
+    address: usize,
+    goroutine: usize,
+    result: usize,
+    map: usize,
+    count: usize,
+}
+
+impl ReturnLayout {
+    /// Reads the event's `format` file; `None` when a field is missing.
+    pub fn parse(format: &str) -> Option<ReturnLayout> {
+        let offset = |name| offset_in(format, name);
+        Some(ReturnLayout {
+            address: offset("__probe_ip")?,
+            goroutine: offset("goid")?,
+            result: offset("r")?,
+            map: offset("m")?,
+            count: offset("n")?,
+        })
+    }
+
+    /// The return in `raw`; `None` when it is too short or not from a probe of ours. `points` is sorted by address.
+    pub fn of(&self, raw: &[u8], points: &[ReturnPoint], bias: u64) -> Option<Return> {
+        let at = |offset: usize| word_at(raw, offset);
+        let address = at(self.address)?.wrapping_sub(bias);
+        let point = points.binary_search_by_key(&address, |p| p.address).ok()?;
+        let result = points.get(point)?.tells.result(at(self.result)?, bias);
+        let (goroutine, map, count) = (at(self.goroutine)?, at(self.map)?, at(self.count)?);
+        Some(Return { ns: 0, thread: 0, goroutine, point, result, map, count })
+    }
+}
+
 impl RecordLayout {
-    /// Reads lines such as `field:u64 goid; offset:48; size:8; signed:0;`; `None` when a field is missing.
+    /// Reads the event's `format` file; `None` when a field is missing.
     pub fn parse(format: &str, key_words: usize) -> Option<RecordLayout> {
-        let offset = |name: &str| {
-            format.lines().find_map(|line| {
-                let mut parts = line.trim().split(';').map(str::trim);
-                let declared = parts.next()?.strip_prefix("field:")?.rsplit(' ').next()?;
-                let offset = parts.next()?.strip_prefix("offset:")?.parse::<usize>().ok()?;
-                let size = parts.next()?.strip_prefix("size:")?;
-                (declared == name && size == "8").then_some(offset)
-            })
-        };
+        let offset = |name: &str| offset_in(format, name);
         Some(RecordLayout {
             address: offset("__probe_ip")?,
             map_type: offset("t")?,
             map: offset("m")?,
             a: offset("a")?,
             n: offset("n")?,
+            count: offset("u"),
             goroutine: offset("goid")?,
             callers: [offset("c1")?, offset("c2")?, offset("c3")?],
             words: (0..key_words).map(|i| offset(&format!("w{i}"))).collect::<Option<_>>()?,
@@ -82,7 +162,7 @@ impl RecordLayout {
     /// The hit in `raw`; `None` when it is too short or not from a probe of ours. `points` is sorted by address;
     /// `bias` is what the loader added to link-time addresses.
     pub fn hit(&self, raw: &[u8], points: &[ProbePoint], bias: u64, pointed: PointedKey) -> Option<Hit> {
-        let at = |offset: usize| Some(u64::from_le_bytes(raw.get(offset..offset.checked_add(8)?)?.try_into().ok()?));
+        let at = |offset: usize| word_at(raw, offset);
         let address = at(self.address)?.wrapping_sub(bias);
         let index = points.binary_search_by_key(&address, |p| p.address).ok()?;
         let mut bytes = Vec::with_capacity(self.words.len() * 8);
@@ -100,6 +180,7 @@ impl RecordLayout {
             point: index,
             map_type: at(self.map_type)?,
             map: at(self.map)?,
+            count: self.count.map_or(Some(0), at)?,
             key: key(points.get(index)?.key, at(self.a)?, at(self.n)?, bytes, pointed),
             callers,
         })

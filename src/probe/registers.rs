@@ -1,7 +1,7 @@
 //! One hit, from the registers of a thread that a debugger has stopped at a probe.
 
-use super::functions::{Arch, KeyPlace, ProbePlan};
-use super::record::{key, Hit};
+use super::functions::{Arch, Awaits, KeyPlace, ProbePlan, Tells, Variant};
+use super::record::{key, Hit, Return};
 use super::tracefs::{usage, PointedKey};
 use crate::memory::Memory;
 use crate::Result;
@@ -82,15 +82,49 @@ impl Registers {
             | KeyPlace::String(k)
             | KeyPlace::Interface(k) => (argument(k), argument(k.saturating_add(1))),
         };
+        let map = argument(at.map);
+        let is_counted = at.awaits != Awaits::Nothing && at.variant != Variant::Sync && map != 0;
         Some(Hit {
             ns: 0,
             thread: 0,
             goroutine: word(self.goroutine.wrapping_add(goid_offset)),
             point,
             map_type: at.map_type.map_or(0, argument),
-            map: argument(at.map),
+            map,
+            count: if is_counted { word(map) } else { 0 },
             key: key(at.key, a, n, Vec::new(), PointedKey::Bytes),
             callers: callers.map(|caller| caller.wrapping_sub(bias)),
+        })
+    }
+
+    /// The return at return `point` of the plan.
+    pub fn returned(
+        &self,
+        plan: &ProbePlan,
+        point: usize,
+        bias: u64,
+        goid_offset: u64,
+        memory: &dyn Memory,
+    ) -> Option<Return> {
+        let at = plan.returns.get(point)?;
+        let word = |address: u64| memory.u64(address).unwrap_or(0);
+        let map = match at.tells {
+            Tells::Count { slot } => word(self.stack.wrapping_add(8 * u64::from(slot))),
+            _ => 0,
+        };
+        let register = match at.tells {
+            Tells::Found(n) => n,
+            _ => 0,
+        };
+        let raw = self.arguments.get(register as usize).copied().unwrap_or(0);
+        Some(Return {
+            ns: 0,
+            thread: 0,
+            goroutine: word(self.goroutine.wrapping_add(goid_offset)),
+            point,
+            result: at.tells.result(raw, bias),
+            map,
+            count: if map == 0 { 0 } else { word(map) },
         })
     }
 }

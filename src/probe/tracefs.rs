@@ -5,7 +5,7 @@
 //!
 //! Source: Documentation/trace/uprobetracer.rst and kernel/trace/trace_probe.c, Linux 5.4 to 6.18.
 
-use super::functions::{Arch, KeyPlace, ProbePoint};
+use super::functions::{Arch, Awaits, KeyPlace, ProbePoint, ReturnPoint, Tells, Variant};
 use super::uprobe_filter::Part;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -80,6 +80,8 @@ pub(super) struct Fetches<'a> {
     pub goid_offset: u64,
     pub key_words: usize,
     pub pointed: PointedKey,
+    /// Whether outcomes are asked for: then the map's number of entries is fetched.
+    pub outcomes: bool,
     /// Parts of the key's words to fetch besides, for a filter; with them comes the kind of key.
     pub parts: Option<&'a BTreeSet<Part>>,
 }
@@ -113,13 +115,39 @@ impl Registers {
     fn argument(&self, n: u8) -> &'static str {
         self.arguments.get(n as usize).copied().unwrap_or("\\0")
     }
+
+    /// Results come back in the registers of the first arguments.
+    fn result(&self, n: u8) -> &'static str {
+        self.argument(n)
+    }
+}
+
+impl ReturnPoint {
+    /// Its definition as a part of the event of `group`: `goid`, `r` the result that tells the outcome, `m` what lies where
+    /// the map's address may be, `n` what that leads to.
+    pub(super) fn definition(&self, arch: Arch, goid_offset: u64, group: &str, path: &str, file_offset: u64) -> String {
+        let r = Registers::of(arch);
+        let (result, map, count) = match self.tells {
+            Tells::Elem | Tells::ElemOrNil | Tells::Done => (r.result(0), None, None),
+            Tells::Found(n) => (r.result(n), None, None),
+            Tells::Count { slot } => ("\\0", Some(format!("$stack{slot}")), Some(format!("+0($stack{slot})"))),
+            Tells::Panic => ("\\0", None, None),
+        };
+        let or_zero = |fetch: Option<String>| fetch.unwrap_or("\\0".to_string());
+        format!(
+            "p:{group}/{group} {path}:{file_offset:#x} goid=+{goid_offset}({}):u64 r={result}:u64 m={}:u64 n={}:u64",
+            r.goroutine,
+            or_zero(map),
+            or_zero(count)
+        )
+    }
 }
 
 impl Fetches<'_> {
     /// The definition of `point` as a part of the event of `group`; `path` must have no space in it.
     ///
     /// All parts have the same fields of 64 bits, so that they can share the event: `t` map type, `m` map, `a` and
-    /// `n` the key's registers, `goid`, `c1` to `c3` return addresses (the inner frames' by their frame
+    /// `n` the key's registers, `goid`, for outcomes `u`, the map's number of entries, `c1` to `c3` return addresses (the inner frames' by their frame
     /// pointers), `w0` and so on the key's bytes; for a filter `k`, what those are (1 the key, 2 the text of a
     /// string, 3 the value in an interface, 0 nothing), and `p0_8_16` and so on, bits of a word (here 16 from bit 8 of `w0`).
     pub fn definition(&self, group: &str, path: &str, file_offset: u64, point: &ProbePoint) -> String {
@@ -151,6 +179,10 @@ impl Fetches<'_> {
         field("a", &a);
         field("n", &n);
         field("goid", &format!("+{}({})", self.goid_offset, r.goroutine));
+        if self.outcomes {
+            let is_counted = point.awaits != Awaits::Nothing && point.variant != Variant::Sync;
+            field("u", &if is_counted { format!("+0({})", r.argument(point.map)) } else { zero.to_string() });
+        }
         field("c1", r.return_address);
         field("c2", &format!("+8({})", r.frame));
         field("c3", &format!("+8(+0({}))", r.frame));
@@ -170,8 +202,8 @@ impl Fetches<'_> {
     }
 
     /// The definition with every register replaced by the stack pointer: as many reads, on a function that has no arguments.
-    pub fn reading_only_the_stack(&self, definition: &str) -> String {
-        let r = Registers::of(self.arch);
+    pub fn reading_only_the_stack(arch: Arch, definition: &str) -> String {
+        let r = Registers::of(arch);
         let registers = r.arguments.iter().chain([&r.goroutine, &r.frame]);
         registers.fold(definition.to_string(), |text, register| text.replace(register, "%sp"))
     }
@@ -326,7 +358,7 @@ mod tests {
     }
 
     fn fetches(arch: Arch, parts: Option<&BTreeSet<Part>>) -> Fetches<'_> {
-        Fetches { arch, goid_offset: 152, key_words: 2, pointed: PointedKey::Bytes, parts }
+        Fetches { arch, goid_offset: 152, key_words: 2, pointed: PointedKey::Bytes, outcomes: false, parts }
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! The kernel engine: every call of a probed function becomes a record in a ring buffer, with registers,
 //! goroutine id and key bytes fetched by the kernel. The target is never stopped.
 //!
-//! One tracefs event holds all the probes. It is opened for each thread of the target on each CPU (threads
+//! One tracefs event holds all the probes of calls, a second one those of returns. Each is opened for each thread of the target on each CPU (threads
 //! started later inherit it), all openings of a CPU share one ring buffer, and the breakpoints are only put
 //! into the target's address space.
 
-use super::functions::{KeyPlace, ProbePlan};
-use super::record::{Hit, RecordLayout};
+use super::functions::{KeyPlace, ProbePlan, ReturnPoint};
+use super::now_ns;
+use super::record::{event_of, Hit, RecordLayout, Return, ReturnLayout, Seen};
 use super::tracefs::{self, usage, Fetches, PointedKey, Registered};
 use super::uprobe_filter::Filters;
 use crate::{Error, Result};
 use object::{Object, ObjectSegment};
-use perf_event::data::Record;
+use perf_event::data::{self, Record};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, Counter, SampleFlag, Sampler};
 use perf_event_open_sys::ioctls;
@@ -23,7 +24,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Ring buffer of one CPU: about 100 000 hits.
+/// Ring buffer of one CPU: about 60 000 hits and their returns.
 const RING_BYTES: usize = 16 << 20;
 /// All ring buffers together, on machines with many CPUs.
 const RINGS_BYTES: usize = 256 << 20;
@@ -31,6 +32,10 @@ const RINGS_BYTES: usize = 256 << 20;
 const WAKE_BYTES: usize = 256 << 10;
 /// Hits taken from one ring buffer before the others have their turn.
 const BATCH: usize = 4096;
+/// A ring buffer has lost nothing while there was room for so much more.
+const LARGEST_RECORD: usize = 16 << 10;
+/// A record may reach its buffer so long after the time that it bears, for a virtual CPU can be held up in between.
+const LATE_NS: u64 = 2_000_000;
 /// How often new threads and the target's end are looked for while no hit comes.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -67,11 +72,15 @@ pub struct Totals {
 
 /// Probes set in a running process.
 pub struct UprobeSession {
-    // Fields drop in this order: the openings before the event, which the kernel keeps while it is open.
+    // Fields drop in this order: the openings before the events, which the kernel keeps while they are open.
     counters: Vec<Counter>,
-    rings: Vec<Sampler>,
+    of_returns: Vec<Counter>,
+    rings: Vec<Ring>,
     event: Registered,
     layout: RecordLayout,
+    returns: Option<Returns>,
+    /// What was read and is not given out yet, as something earlier may still come.
+    held: Vec<Seen>,
     plan: ProbePlan,
     pointed: PointedKey,
     types_decided: usize,
@@ -80,6 +89,82 @@ pub struct UprobeSession {
     identity: Option<Identity>,
     received: u64,
     looked: Instant,
+}
+
+/// The event of the returns.
+struct Returns {
+    /// Removed with it.
+    _event: Registered,
+    id: u64,
+    layout: ReturnLayout,
+}
+
+impl Returns {
+    fn register(directory: &Path, plan: &ProbePlan, goid_offset: u64, path: &str, image: &Image) -> Result<Returns> {
+        let group = Registered::group_name();
+        let definition = |point: &ReturnPoint| {
+            let offset = image.file_offset(point.address)?;
+            Ok(point.definition(plan.arch, goid_offset, &group, path, offset))
+        };
+        let definitions = plan.returns.iter().map(definition).collect::<Result<Vec<String>>>()?;
+        let event = Registered::new(directory, group, &definitions)?;
+        let layout = ReturnLayout::parse(&event.format()?).ok_or_else(unknown_form)?;
+        Ok(Returns { id: event.id()?, _event: event, layout })
+    }
+}
+
+fn unknown_form() -> Error {
+    usage("this kernel describes our probe in a form that is not known: use --engine gdb")
+}
+
+/// The buffer of one CPU.
+struct Ring {
+    sampler: Sampler,
+    bytes: usize,
+    /// Read since it was last seen empty.
+    since_empty: usize,
+    /// Time of the newest record.
+    newest: u64,
+    /// Whether records were lost before the next one.
+    lost: bool,
+}
+
+/// What one look into a ring buffer found, besides records.
+struct Look {
+    /// All that happened until then is known.
+    until: u64,
+    /// When records may have been lost.
+    gap: Option<(u64, u64)>,
+}
+
+impl Ring {
+    /// Gives each record to `each`, which returns its time, up to a bounded number of them.
+    fn read(&mut self, gaps: &mut Vec<(u64, u64)>, each: &mut dyn FnMut(&data::Sample) -> Option<u64>) -> Look {
+        let begun = now_ns().saturating_sub(LATE_NS);
+        for _ in 0..BATCH {
+            let Some(record) = self.sampler.next_record() else {
+                // What was ever in it since it was empty has been read: was that enough to fill it?
+                let full = self.since_empty + LARGEST_RECORD >= self.bytes || self.lost;
+                let gap = full.then(|| (self.newest, now_ns()));
+                (self.since_empty, self.lost) = (0, false);
+                return Look { until: begun, gap };
+            };
+            self.since_empty += record.len() + std::mem::size_of::<u64>();
+            let parsed = record.parse_record();
+            match parsed {
+                Ok(Record::Sample(sample)) => {
+                    let Some(ns) = each(&sample) else { continue };
+                    if std::mem::take(&mut self.lost) {
+                        gaps.push((self.newest, ns));
+                    }
+                    self.newest = self.newest.max(ns);
+                }
+                Ok(Record::Lost(_) | Record::LostSamples(_)) => self.lost = true,
+                _ => {}
+            }
+        }
+        Look { until: self.newest.saturating_sub(LATE_NS).min(begun), gap: None }
+    }
 }
 
 impl UprobeSession {
@@ -93,8 +178,10 @@ impl UprobeSession {
         tracefs::remove_left_behind(&directory);
         let mut plan = plan.clone();
         let filters = &settings.filters;
-        plan.points.retain(|p| !(filters.keyed && p.key == KeyPlace::None));
-        plan.points.retain(|p| !(filters.no_sync_map && p.map_type.is_none()));
+        plan.retain(|p| {
+            let unwanted = (filters.keyed && p.key == KeyPlace::None) || (filters.no_sync_map && p.map_type.is_none());
+            !unwanted
+        });
         if plan.points.is_empty() {
             return Err(usage("there is nothing to probe: the program has no map function for these operations"));
         }
@@ -109,6 +196,7 @@ impl UprobeSession {
             goid_offset: settings.goid_offset,
             key_words,
             pointed: filters.pointed,
+            outcomes: !plan.returns.is_empty(),
             parts: (!filters.key.is_empty() || !filters.types.is_empty()).then_some(&parts),
         };
         let group = Registered::group_name();
@@ -125,16 +213,25 @@ impl UprobeSession {
             definitions.push(fetches.definition(&group, &path, offset, point));
         }
         let event = Registered::new(&directory, group, &definitions)?;
-        let layout = RecordLayout::parse(&event.format()?, key_words)
-            .ok_or_else(|| usage("this kernel describes our probe in a form that is not known: use --engine gdb"))?;
+        let layout = RecordLayout::parse(&event.format()?, key_words).ok_or_else(unknown_form)?;
+        let returns = match plan.returns.is_empty() {
+            true => None,
+            false => Some(Returns::register(&directory, &plan, settings.goid_offset, &path, &image)?),
+        };
 
         let filter = filters.expression(&plan, image.bias, key_words);
-        let openings = open_all(pid, event.id()?, &filter.text)?;
+        let of_returns = filters.of_returns();
+        let mut events = vec![Opening { event: event.id()?, filter: &filter.text }];
+        events.extend(returns.as_ref().map(|returns| Opening { event: returns.id, filter: &of_returns }));
+        let openings = open_all(pid, &events)?;
         let mut session = UprobeSession {
             counters: openings.counters,
+            of_returns: openings.of_returns,
             rings: openings.rings,
             event,
             layout,
+            returns,
+            held: Vec::new(),
             plan,
             pointed: filters.pointed,
             types_decided: filter.types,
@@ -144,7 +241,9 @@ impl UprobeSession {
             received: 0,
             looked: Instant::now(),
         };
-        session.each_counter(|c| c.enable())?;
+        // Returns first: of a call that is seen, the return is too.
+        each(&mut session.of_returns, |c| c.enable())?;
+        session.each_call_counter(|c| c.enable())?;
         Ok(session)
     }
 
@@ -158,76 +257,89 @@ impl UprobeSession {
         self.types_decided
     }
 
-    /// Gives out the hits that have come, in the order of time within each call; waits for some up to `timeout`.
-    pub fn poll(&mut self, timeout: Duration, each: &mut dyn FnMut(Hit)) -> Result<Polled> {
+    /// Gives out what has come, in the order of time; waits for some up to `timeout`.
+    pub fn poll(&mut self, timeout: Duration, each: &mut dyn FnMut(Seen)) -> Result<Polled> {
         let deadline = Instant::now() + timeout;
         loop {
             let ended = self.looked.elapsed() >= LOOK_AGAIN && {
                 self.looked = Instant::now();
                 has_ended(self.pid) || identity(self.pid).is_some_and(|now| Some(now) != self.identity)
             };
-            let hits = self.drain(each);
-            if hits > 0 {
-                return Ok(Polled::Hits(hits));
+            let drained = self.drain(each);
+            if drained.given > 0 {
+                return Ok(Polled::Hits(drained.given));
             }
-            if ended {
+            if ended && drained.read == 0 && self.held.is_empty() {
                 return Ok(Polled::Ended);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Polled::Quiet);
             }
-            self.wait(left.min(LOOK_AGAIN))?;
+            match self.held.is_empty() {
+                true => self.wait(left.min(LOOK_AGAIN))?,
+                false => std::thread::sleep(left.min(Duration::from_nanos(LATE_NS))),
+            }
         }
     }
 
-    /// Stops recording, gives out the hits still in the buffers, and removes the probes.
-    pub fn stop(mut self, each: &mut dyn FnMut(Hit)) -> Result<Totals> {
-        self.each_counter(|c| c.disable())?;
-        while self.drain(each) > 0 {}
+    /// Stops recording, gives out what is still in the buffers, and removes the probes.
+    pub fn stop(mut self, each_seen: &mut dyn FnMut(Seen)) -> Result<Totals> {
+        self.each_call_counter(|c| c.disable())?;
+        each(&mut self.of_returns, |c| c.disable())?;
+        while self.drain(each_seen).read > 0 {}
+        self.held.sort_by_key(time_of);
+        std::mem::take(&mut self.held).into_iter().for_each(each_seen);
         let mut counted = 0;
-        self.each_counter(|c| {
+        self.each_call_counter(|c| {
             counted += c.read_full()?.count();
             Ok(())
         })?;
         Ok(Totals { hits: counted, dropped: counted.saturating_sub(self.received) })
     }
 
-    /// How often the probes were passed so far, whatever the filters then said: each time costs the target.
+    /// How often the probes of calls were passed so far, whatever the filters then said: each time costs the target.
     pub fn passed(&self) -> Result<u64> {
         self.event.passed()
     }
 
-    fn each_counter(&mut self, mut f: impl FnMut(&mut Counter) -> std::io::Result<()>) -> Result<()> {
-        let rings = self.rings.iter_mut().map(|r| r.as_counter_mut());
-        for counter in self.counters.iter_mut().chain(rings) {
-            f(counter).map_err(|e| usage(format!("the kernel refuses to control its probe ({e})")))?;
-        }
-        Ok(())
+    fn each_call_counter(&mut self, mut f: impl FnMut(&mut Counter) -> std::io::Result<()>) -> Result<()> {
+        each(&mut self.counters, &mut f)?;
+        each(self.rings.iter_mut().map(|r| r.sampler.as_counter_mut()), f)
     }
 
-    fn drain(&mut self, each: &mut dyn FnMut(Hit)) -> usize {
-        let mut hits = Vec::new();
+    /// Reads what is in the buffers, and gives out what nothing earlier can come to.
+    fn drain(&mut self, each: &mut dyn FnMut(Seen)) -> Drained {
+        let mut gaps = Vec::new();
+        let (mut until, mut read) = (u64::MAX, 0);
         for ring in &mut self.rings {
-            for _ in 0..BATCH {
-                let Some(record) = ring.next_record() else { break };
-                let Ok(Record::Sample(sample)) = record.parse_record() else { continue };
-                self.received += 1;
-                let Some(raw) = sample.raw() else { continue };
-                let Some(mut hit) = self.layout.hit(raw, &self.plan.points, self.bias, self.pointed) else {
-                    continue;
+            let look = ring.read(&mut gaps, &mut |sample| {
+                read += 1;
+                let raw = sample.raw()?;
+                let ns = sample.time()?;
+                let (thread, ours) = (sample.tid().unwrap_or(0), sample.pid() == Some(self.pid));
+                let seen = match &self.returns {
+                    Some(returns) if event_of(raw) == Some(returns.id) => {
+                        let found = returns.layout.of(raw, &self.plan.returns, self.bias);
+                        found.map(|found| Seen::Return(Return { ns, thread, ..found }))
+                    }
+                    _ => {
+                        self.received += 1;
+                        let found = self.layout.hit(raw, &self.plan.points, self.bias, self.pointed);
+                        found.map(|found| Seen::Call(Hit { ns, thread, ..found }))
+                    }
                 };
-                hit.ns = sample.time().unwrap_or(0);
-                hit.thread = sample.tid().unwrap_or(0);
-                if sample.pid() == Some(self.pid) {
-                    hits.push(hit);
-                }
-            }
+                self.held.extend(seen.filter(|_| ours));
+                Some(ns)
+            });
+            until = until.min(look.until);
+            gaps.extend(look.gap);
         }
-        hits.sort_by_key(|hit| hit.ns);
-        let count = hits.len();
-        hits.into_iter().for_each(each);
-        count
+        gaps.iter().for_each(|&(from, to)| each(Seen::Gap(from, to)));
+        self.held.sort_by_key(time_of);
+        let given = self.held.partition_point(|seen| time_of(seen) <= until);
+        self.held.drain(..given).for_each(each);
+        Drained { given, read }
     }
 
     /// Sleeps until a buffer has filled up some, or `timeout`.
@@ -235,7 +347,7 @@ impl UprobeSession {
         let mut fds: Vec<libc::pollfd> = self
             .rings
             .iter()
-            .map(|ring| libc::pollfd { fd: ring.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+            .map(|ring| libc::pollfd { fd: ring.sampler.as_raw_fd(), events: libc::POLLIN, revents: 0 })
             .collect();
         let milliseconds = timeout.as_millis().clamp(1, 1000) as i32;
         // SAFETY: `fds` is a live array of as many entries as said.
@@ -253,6 +365,29 @@ impl UprobeSession {
         }
         Ok(())
     }
+}
+
+/// How many records were given out, and how many read.
+struct Drained {
+    given: usize,
+    read: usize,
+}
+
+fn time_of(seen: &Seen) -> u64 {
+    match seen {
+        Seen::Call(hit) => hit.ns,
+        Seen::Return(of) => of.ns,
+        Seen::Gap(from, _) => *from,
+    }
+}
+
+fn each<'c>(
+    counters: impl IntoIterator<Item = &'c mut Counter>,
+    mut f: impl FnMut(&mut Counter) -> std::io::Result<()>,
+) -> Result<()> {
+    counters
+        .into_iter()
+        .try_for_each(|counter| f(counter).map_err(|e| usage(format!("the kernel refuses to control its probe ({e})"))))
 }
 
 /// Words to fetch for keys of up to this many bytes; a definition of the kernel's has room for 64 of them.
@@ -341,16 +476,23 @@ impl Debugged {
     }
 }
 
+/// One event to open, and which of its hits are wanted.
+struct Opening<'f> {
+    event: u64,
+    filter: &'f str,
+}
+
 #[derive(Default)]
 struct Openings {
     counters: Vec<Counter>,
-    rings: Vec<Sampler>,
+    of_returns: Vec<Counter>,
+    rings: Vec<Ring>,
 }
 
-/// Opens the event for every thread on every CPU, until no thread is new.
-fn open_all(pid: u32, event: u64, filter: &str) -> Result<Openings> {
+/// Opens the events, calls first and then returns, for every thread on every CPU, until no thread is new.
+fn open_all(pid: u32, events: &[Opening<'_>]) -> Result<Openings> {
     let cpus = online_cpus(&fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default());
-    let ring_bytes = RING_BYTES.min(RINGS_BYTES / cpus.len().next_power_of_two()).max(4 * WAKE_BYTES);
+    let bytes = RING_BYTES.min(RINGS_BYTES / cpus.len().next_power_of_two()).max(4 * WAKE_BYTES);
     raise_file_limit();
     let mut openings = Openings::default();
     let mut ring_of: BTreeMap<usize, i32> = BTreeMap::new();
@@ -363,19 +505,22 @@ fn open_all(pid: u32, event: u64, filter: &str) -> Result<Openings> {
         for thread in new {
             known.push(thread);
             for cpu in &cpus {
-                let Some(counter) = open(pid, thread, *cpu, event)? else { break };
-                if !filter.is_empty() {
-                    set_filter(&counter, filter)?;
-                }
-                match ring_of.get(cpu) {
-                    Some(ring) => {
-                        share_ring(&counter, *ring)?;
-                        openings.counters.push(counter);
+                for (i, Opening { event, filter }) in events.iter().enumerate() {
+                    let Some(counter) = open(pid, thread, *cpu, *event)? else { break };
+                    if !filter.is_empty() {
+                        set_filter(&counter, filter)?;
                     }
-                    None => {
-                        let ring = ring(counter, ring_bytes)?;
-                        ring_of.insert(*cpu, ring.as_raw_fd());
-                        openings.rings.push(ring);
+                    match ring_of.get(cpu) {
+                        Some(ring) => {
+                            share_ring(&counter, *ring)?;
+                            let counters = if i == 0 { &mut openings.counters } else { &mut openings.of_returns };
+                            counters.push(counter);
+                        }
+                        None => {
+                            let sampler = ring(counter, bytes)?;
+                            ring_of.insert(*cpu, sampler.as_raw_fd());
+                            openings.rings.push(Ring { sampler, bytes, since_empty: 0, newest: 0, lost: false });
+                        }
                     }
                 }
             }
@@ -427,7 +572,7 @@ fn set_filter(counter: &Counter, filter: &str) -> Result<()> {
     checked(status, || format!("the kernel refuses the filter `{filter}`"))
 }
 
-fn share_ring(counter: &Counter, ring: i32) -> Result<()> {
+pub(super) fn share_ring(counter: &Counter, ring: i32) -> Result<()> {
     // SAFETY: both are open perf events.
     let status = unsafe { ioctls::SET_OUTPUT(counter.as_raw_fd(), ring) };
     checked(status, || "the kernel refuses to let probes share a buffer".to_string())

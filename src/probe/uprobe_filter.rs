@@ -113,6 +113,11 @@ impl Filters {
         parts.into_iter().filter(|part| part.bits < 64 && part.word < key_words).take(MOST_PARTS).collect()
     }
 
+    /// The expression for returns, of which the kernel knows only the goroutine.
+    pub(super) fn of_returns(&self) -> String {
+        self.goroutine.map_or(String::new(), |goroutine| format!("goid == {goroutine:#x}"))
+    }
+
     /// The expression for the kernel, over the fields of [`super::tracefs::Fetches::definition`].
     ///
     /// `bias` is what the loader added to link-time addresses; `key_words` is how many words of a key are fetched: the
@@ -218,7 +223,15 @@ mod tests {
     use super::*;
 
     fn plan(hidden: Vec<std::ops::Range<u64>>) -> ProbePlan {
-        ProbePlan { arch: Arch::Amd64, points: Vec::new(), wrappers: Vec::new(), hidden, before_exec: None }
+        ProbePlan {
+            arch: Arch::Amd64,
+            points: Vec::new(),
+            wrappers: Vec::new(),
+            hidden,
+            returns: Vec::new(),
+            zero: None,
+            before_exec: None,
+        }
     }
 
     fn text(filters: &Filters, key_words: usize) -> String {

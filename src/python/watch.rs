@@ -40,6 +40,7 @@ pub(super) struct WatchArgs {
     goroutine: Option<u64>,
     func: Option<String>,
     misses: bool,
+    entry: bool,
     limit: u64,
     max_overhead: Option<f64>,
     snapshot: bool,
@@ -60,7 +61,9 @@ impl WatchArgs {
                 goroutine: self.goroutine,
                 function,
                 misses: self.misses,
+                operations: Vec::new(),
             },
+            entry: self.entry,
             limit: self.limit,
             max_overhead: self.max_overhead,
             snapshot: self.snapshot,
@@ -128,7 +131,7 @@ impl PyWatching {
         let mut picks = None;
         let mut watching = PyWatching::begin(py, session, to, |session| {
             let options = what.options()?;
-            let cost = crate::probe::cost_per_hit(KEY_BYTES)?;
+            let cost = crate::probe::cost_per_hit(KEY_BYTES, !options.entry)?;
             let mut watch = MapWatch::new(session, options, false, cost, show.into())?;
             let settings = Settings {
                 goid_offset: watch.goid_offset(),
@@ -149,9 +152,19 @@ impl PyWatching {
         self.picks.as_deref()
     }
 
-    /// Run-time addresses of the probes.
+    /// Whether outcomes were asked for and cannot be told on this kind of machine.
+    fn lacks_outcomes(&self) -> bool {
+        self.watch.lacks_outcomes()
+    }
+
+    /// Run-time addresses of the probes: calls, then returns.
     fn addresses(&self) -> Vec<u64> {
         self.watch.addresses()
+    }
+
+    /// How many of these are calls.
+    fn calls(&self) -> usize {
+        self.watch.plan().points.len()
     }
 
     /// Run-time address that the program comes to before it executes another one, or None.
@@ -219,9 +232,9 @@ impl PyWatching {
             let mut failed = None;
             session.forget();
             let mut text = Vec::new();
-            let polled = kernel.poll(Duration::from_millis(milliseconds), &mut |hit| {
+            let polled = kernel.poll(Duration::from_millis(milliseconds), &mut |seen| {
                 if failed.is_none() && ended.is_none() {
-                    match watch.take(session, &hit, &mut text) {
+                    match watch.take(session, seen, &mut text) {
                         Ok(Taken::Last(spent)) => ended = Some(spent.to_string()),
                         Ok(_) => {}
                         Err(error) => failed = Some(error),
@@ -298,15 +311,15 @@ impl PyWatching {
             if let Some((kernel, _)) = kernel {
                 session.forget();
                 let mut failed = None;
-                let totals = kernel.stop(&mut |hit| {
+                let totals = kernel.stop(&mut |seen| {
                     if failed.is_none() {
-                        failed = watch.take(session, &hit, &mut *out.writer).err();
+                        failed = watch.take(session, seen, &mut *out.writer).err();
                     }
                 })?;
                 dropped = totals.dropped;
                 failed.map_or(Ok(()), Err)?;
             }
-            watch.finish(dropped, cost, &mut *out.writer)?;
+            watch.finish(session, dropped, cost, &mut *out.writer)?;
             out.writer.finish()
         })?;
         Ok(())

@@ -4,13 +4,14 @@ use crate::answer::get::hash_notes;
 use crate::answer::why::inquire;
 use crate::answer::{key_text, place_json, Show};
 use crate::error::Quiet;
+use crate::map::identity;
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{Hasher, Lookup};
 use crate::map::sync::ANY_TYPE;
 use crate::map::{GoMap, Header, Parts};
-use crate::probe::{Hit, Key, Operation, ProbePlan};
+use crate::probe::{now_ns, Hit, Key, Operation, Outcome, ProbePlan};
 use crate::session::{MapRef, Session};
-use crate::types::{Kind, TypeId, TypeSource};
+use crate::types::{GoType, Kind, TypeId, TypeSource};
 use crate::value::{Arena, Context, Filter, Overlay, Plan};
 use crate::Result;
 use byteorder::{ByteOrder, LittleEndian as LE};
@@ -24,6 +25,8 @@ const NEAR_ENTRIES: u64 = 10_000;
 const REMEMBERED: usize = 1 << 16;
 /// A program that runs on has changed its map by then.
 const STALE_NS: u64 = 100_000_000;
+/// How long a key that nothing was like is not compared again with as many stored ones.
+const LOOK_AGAIN_NS: u64 = 1_000_000_000;
 /// Bytes of a key that are read from memory.
 const KEY_BYTES: u64 = 1 << 20;
 
@@ -47,10 +50,49 @@ pub struct NearKey {
     pub relation: &'static str,
     /// The difference.
     pub detail: String,
+    /// Whether the map has got more or fewer entries since the operation.
+    pub changed: bool,
 }
 
-/// What is known of one hit.
-#[derive(Debug)]
+/// What a key is, and the map that it was asked of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyOf {
+    /// The map's address.
+    pub map: u64,
+    /// Its type.
+    pub ty: TypeId,
+    /// The key.
+    pub key: KeyId,
+}
+
+/// What a key is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyId {
+    /// All that Go's `==` looks at.
+    Whole(identity::Key),
+    /// Its own bytes: what they lead to could not be read.
+    Bytes(Vec<u8>),
+}
+
+/// The key of an operation.
+pub struct AskedKey {
+    /// As it is shown.
+    pub text: String,
+    /// What it is.
+    pub of: KeyOf,
+    bytes: Vec<u8>,
+    arena: Arena,
+    watched: Arc<Watched>,
+}
+
+/// A near miss that was shown, to be shown again while it is one.
+struct Known {
+    bytes: Vec<u8>,
+    id: identity::Key,
+    near: NearKey,
+}
+
+/// What is known of one operation.
 pub struct Event {
     /// What was done.
     pub operation: Operation,
@@ -60,10 +102,10 @@ pub struct Event {
     pub type_name: Arc<str>,
     /// The variable that holds the map.
     pub name: Option<Arc<str>>,
-    /// The key, as it is shown.
-    pub key: Option<String>,
-    /// Whether the key is in the map; `None` when nobody can say.
-    pub found: Option<bool>,
+    /// The key, where the operation has one and it could be read.
+    pub key: Option<AskedKey>,
+    /// Whether the key was in the map, as the operation itself found.
+    pub outcome: Outcome,
     /// Who asked.
     pub caller: Arc<Caller>,
     /// The map's state at that moment.
@@ -87,8 +129,10 @@ pub struct Wanted {
     pub goroutine: Option<u64>,
     /// The caller matches.
     pub function: Option<regex::Regex>,
-    /// The key is missing.
+    /// It is a read, and missed its key.
     pub misses: bool,
+    /// What is done; anything when empty.
+    pub operations: Vec<Operation>,
 }
 
 impl Wanted {
@@ -116,7 +160,6 @@ fn unshaped(name: &str) -> String {
 }
 
 /// What a hit turned out to be.
-#[derive(Debug)]
 pub enum Told {
     /// What was asked for.
     Event(Box<Event>),
@@ -131,7 +174,7 @@ struct Watched {
     name: Arc<str>,
     /// `None` for `sync.Map`.
     parts: Option<Parts>,
-    key_size: u64,
+    key_type: Arc<GoType>,
     key: Arc<Plan>,
     /// The pattern for keys, when it makes sense for these.
     filter: Option<Filter>,
@@ -165,7 +208,9 @@ pub struct Teller {
     callers: FxHashMap<u64, Arc<Caller>>,
     names: FxHashMap<u64, Arc<str>>,
     unnamed: FxHashMap<u64, ()>,
-    near: FxHashMap<(u64, String), Option<NearKey>>,
+    near: FxHashMap<KeyOf, Known>,
+    /// Keys that nothing was like, and how many entries the map had then.
+    unlike: FxHashMap<KeyOf, (u64, u64)>,
 }
 
 impl Teller {
@@ -184,6 +229,7 @@ impl Teller {
             names: FxHashMap::default(),
             unnamed: FxHashMap::default(),
             near: FxHashMap::default(),
+            unlike: FxHashMap::default(),
         }
     }
 
@@ -192,12 +238,11 @@ impl Teller {
         self.names.insert(address, name.into());
     }
 
-    /// What a hit was, and its event when it is wanted.
+    /// What a hit was, and its event when it may be wanted; its outcome is to come.
     pub fn tell(&mut self, session: &Session, hit: &Hit, wanted: &Wanted) -> Result<Told> {
         // What costs least decides first.
         if wanted.map.is_some_and(|map| map != hit.map)
             || wanted.goroutine.is_some_and(|goroutine| goroutine != hit.goroutine)
-            || self.plan.is_hidden(hit.callers[0])
         {
             return Ok(Told::Unwanted);
         }
@@ -211,33 +256,35 @@ impl Teller {
             return Ok(Told::Unwanted);
         }
         let caller = self.caller(session, return_address);
-        if wanted.function.as_ref().is_some_and(|function| !function.is_match(&caller.function)) {
+        let operation = caller.method.unwrap_or(operation);
+        if wanted.function.as_ref().is_some_and(|function| !function.is_match(&caller.function))
+            || !(wanted.operations.is_empty() || wanted.operations.contains(&operation))
+        {
             return Ok(Told::Unwanted);
         }
         let mut arena = Arena::default();
-        let key_bytes = |watched: &Watched| key_bytes(session, watched.key_size, &hit.key, &mut arena);
+        let key_bytes = |watched: &Watched| key_bytes(session, watched.key_type.size, &hit.key, &mut arena);
         let bytes = watched.as_deref().and_then(key_bytes);
-        let key = watched.zip(bytes);
-        let overlay = Overlay::new(&arena, &*session.memory);
+        let key = watched.zip(ty).zip(bytes);
         // The record of a hit outlives the program; its map does not.
         let lost = |unknown: bool| match unknown && hit.map != 0 && !session.memory.readable(hit.map, 1) {
             true => Ok(Told::Lost),
             false => Ok(Told::Unwanted),
         };
         let mut event = Event {
-            operation: caller.method.unwrap_or(operation),
+            operation,
             function,
             type_name,
             name: None,
             key: None,
-            found: None,
+            outcome: Outcome::Unknown,
             caller,
             state: None,
             near: None,
             map: ty.map(|ty| MapRef { address: hit.map, ty }),
         };
-        let Some((watched, bytes)) = key else {
-            if wanted.key.is_some() || wanted.misses {
+        let Some(((watched, ty), bytes)) = key else {
+            if wanted.key.is_some() {
                 return lost(hit.key != Key::None);
             }
             if self.snapshot && hit.key == Key::None {
@@ -246,6 +293,7 @@ impl Teller {
             event.name = self.name_of(session, hit.map);
             return Ok(Told::Event(Box::new(event)));
         };
+        let overlay = Overlay::new(&arena, &*session.memory);
         let context = Context::new(&overlay, &session.types, self.show.values.clone(), &Quiet);
         if wanted.key.is_some() {
             match &watched.filter {
@@ -255,40 +303,38 @@ impl Teller {
             }
         }
         let keys = Keys::new(&overlay, &session.types);
-        let show = self.show.clone();
-        let texts = KeyText { context, plan: &watched.key, show: &show };
-        let text = texts.of(&bytes)?;
-        // What a write finds can only be told while the target stands still.
-        let fresh = || now_ns().saturating_sub(hit.ns) < STALE_NS;
-        let telling = self.stopped || (event.operation.family() == "access" && fresh());
-        let map = event.map.filter(|_| telling || self.snapshot).and_then(|map| match &watched.parts {
-            Some(parts) => GoMap::open_as(&overlay, &session.types, parts, map.address).ok(),
-            None => GoMap::open(&overlay, &session.types, map.ty, map.address).ok(),
-        });
-        if let Some(map) = map {
-            let hasher = self.hasher(session, &map);
-            let lookup = match telling {
-                true => map.look_up(&hasher, &keys, &bytes, &Quiet).ok(),
-                false => None,
-            };
-            event.found = lookup.as_ref().map(|lookup| lookup.found.is_some());
-            if event.found == Some(false) && event.operation.family() == "access" {
-                event.near = self.near(&map, &keys, &hasher, &bytes, &text, &texts);
-            }
-            event.state = self.snapshot.then(|| {
-                let mut state = state(&map, lookup.as_ref());
-                if let Some(lookup) = &lookup {
-                    state["notes"] = hash_notes(&hasher, lookup).into();
-                }
-                state
-            });
+        let text = KeyText { context, plan: &watched.key, show: &self.show }.of(&bytes)?;
+        let id = keys.identity(&watched.key_type, &bytes).map_or_else(|_| KeyId::Bytes(bytes.clone()), KeyId::Whole);
+        if self.snapshot {
+            event.state =
+                open(session, &overlay, &watched, ty, hit.map).map(|map| self.state_for(session, &map, &keys, &bytes));
         }
-        if wanted.misses && event.found != Some(false) {
-            return lost(event.found.is_none() && event.operation.family() == "access");
-        }
-        event.key = Some(text);
         event.name = self.name_of(session, hit.map);
+        let of = KeyOf { map: hit.map, ty, key: id };
+        event.key = Some(AskedKey { text, of, bytes, arena, watched });
         Ok(Told::Event(Box::new(event)))
+    }
+
+    /// The map's state, and where it stands still at an operation the way of the lookup.
+    fn state_for(&mut self, session: &Session, map: &GoMap<'_>, keys: &Keys<'_>, key: &[u8]) -> Value {
+        if !self.stopped {
+            return state(map, None);
+        }
+        let hasher = self.hasher(session, map);
+        let lookup = map.look_up(&hasher, keys, key, &Quiet).ok();
+        let mut state = state(map, lookup.as_ref());
+        if let Some(lookup) = &lookup {
+            state["notes"] = hash_notes(&hasher, lookup).into();
+        }
+        state
+    }
+
+    /// Adds how the operation ended, and for a read that missed, the stored key that is most like the missing one.
+    pub fn conclude(&mut self, session: &Session, hit: &Hit, event: &mut Event, outcome: Outcome) {
+        event.outcome = outcome;
+        if let (Outcome::Missing, "access", Some(asked)) = (outcome, event.operation.family(), &event.key) {
+            event.near = self.near(session, hit, asked);
+        }
     }
 
     fn map_type(&mut self, session: &Session, descriptor: u64) -> Option<TypeId> {
@@ -335,7 +381,7 @@ impl Teller {
         Some(Watched {
             name: loaded.name.clone(),
             parts,
-            key_size: types.load(key).ok()?.size,
+            key_type: types.load(key).ok()?,
             key: Plan::compile(types, key).ok()?,
             // A comparison that makes no sense for this key type matches none of its keys.
             filter: wanted.key.as_ref().and_then(compile),
@@ -369,30 +415,66 @@ impl Teller {
         self.names.get(&map).cloned()
     }
 
-    fn near(
-        &mut self,
-        map: &GoMap<'_>,
-        keys: &Keys<'_>,
-        hasher: &Hasher,
-        bytes: &[u8],
-        key: &str,
-        texts: &KeyText<'_>,
-    ) -> Option<NearKey> {
-        if map.count() > NEAR_ENTRIES || map.count() == 0 {
+    /// The stored key that is most like a missing one, when it is telling. A program that runs on may have changed the map
+    /// since: what is shown was stored when it was looked for, just now, and is never the missing key itself.
+    fn near(&mut self, session: &Session, hit: &Hit, asked: &AskedKey) -> Option<NearKey> {
+        if !self.stopped && now_ns().saturating_sub(hit.ns) >= STALE_NS {
             return None;
         }
-        let of = (map.address, key.to_string());
-        if let Some(known) = self.near.get(&of) {
-            return known.clone();
+        let AskedKey { of, bytes, arena, watched, .. } = asked;
+        let overlay = Overlay::new(arena, &*session.memory);
+        let map = open(session, &overlay, watched, of.ty, of.map)?;
+        let (count, has_count) = (map.count(), hit.count > 0);
+        if count > NEAR_ENTRIES
+            || count == 0
+            || self.unlike.get(of).is_some_and(|&(then, ns)| then == count && hit.ns < ns)
+        {
+            return None;
         }
-        let near = inquire(map, keys, hasher, bytes, None, &Quiet).ok().and_then(|inquiry| {
-            let nearest = inquiry.near.into_iter().next()?;
-            let key = texts.of(&nearest.key).ok()?;
-            Some(NearKey { key, relation: nearest.relation.name(), detail: nearest.detail })
+        let changed = has_count && hit.count != count;
+        let keys = Keys::new(&overlay, &session.types);
+        let hasher = self.hasher(session, &map);
+        if let Some(Known { bytes: stored, id, near }) = self.near.get(of) {
+            let found =
+                |key: &[u8]| map.look_up(&hasher, &keys, key, &Quiet).is_ok_and(|lookup| lookup.found.is_some());
+            let same = || keys.identity(&watched.key_type, stored).is_ok_and(|now| now == *id);
+            if same() && found(stored) && !found(bytes) {
+                return Some(NearKey { changed, ..near.clone() });
+            }
+        }
+        let length = keys.text(&watched.key_type, bytes).map(|text| String::from_utf8_lossy(&text).chars().count());
+        let near = inquire(&map, &keys, &hasher, bytes, None, &Quiet).ok()?.near;
+        let nearest = near.into_iter().find(|near| near.is_telling(length));
+        let shown = nearest.and_then(|nearest| {
+            let id = keys.identity(&watched.key_type, &nearest.key).ok()?;
+            let context = Context::new(&overlay, &session.types, self.show.values.clone(), &Quiet);
+            let key = KeyText { context, plan: &watched.key, show: &self.show }.of(&nearest.key).ok()?;
+            let near = NearKey { key, relation: nearest.relation.name(), detail: nearest.detail, changed };
+            Some(Known { bytes: nearest.key, id, near })
         });
+        let Some(known) = shown else {
+            bound(&mut self.unlike);
+            self.unlike.insert(of.clone(), (count, hit.ns.saturating_add(LOOK_AGAIN_NS)));
+            return None;
+        };
+        let near = known.near.clone();
         bound(&mut self.near);
-        self.near.insert(of, near.clone());
-        near
+        self.near.insert(of.clone(), known);
+        Some(near)
+    }
+}
+
+/// The map of an operation.
+fn open<'s>(
+    session: &'s Session,
+    overlay: &'s Overlay<'_>,
+    watched: &Watched,
+    ty: TypeId,
+    address: u64,
+) -> Option<GoMap<'s>> {
+    match &watched.parts {
+        Some(parts) => GoMap::open_as(overlay, &session.types, parts, address).ok(),
+        None => GoMap::open(overlay, &session.types, ty, address).ok(),
     }
 }
 
@@ -428,14 +510,6 @@ fn caught(session: &Session, type_word: u64, value: &[u8], behind: &[u8], arena:
         LE::write_u64(value.get_mut(..8)?, text);
     }
     Some(arena.push(&value))
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC, as the kernel stamps its records.
-pub fn now_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a live struct that the call fills in.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
 }
 
 /// Keeps a table from growing without end: a target has few of what is remembered, or it is garbage.

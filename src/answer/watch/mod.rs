@@ -11,20 +11,22 @@ pub use event::{Event, Wanted};
 use super::{line, write_error, Show};
 use crate::layout::goroutine;
 use crate::probe::pace::{Budget, Spent, Throttle};
-use crate::probe::summary::Summary;
+use crate::probe::summary::{Row, Summary};
 use crate::probe::{
-    plan, Arch, Filters, FunctionSymbol, Hit, KeyPlace, PointedKey, ProbePlan, ProbePoint, Registers, TypeFilter,
+    now_ns, plan, Arch, Filters, FunctionSymbol, Hit, KeyPlace, Operation, Outcome, Pairs, PointedKey, ProbePlan,
+    ProbePoint, Registers, Return, Seen, TypeFilter,
 };
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::value::{Demand, Filter};
 use crate::{Error, Result};
-use event::{now_ns, Teller, Told};
+use event::{KeyId, KeyOf, Teller, Told};
 use object::{Object, ObjectSegment};
 use rustc_hash::FxHashMap;
 use serde_json::{json, Value};
 use signal::Signals;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Keys and callers that are counted exactly.
@@ -36,7 +38,7 @@ const LINES_A_SECOND: u32 = 50;
 const BURST: u32 = 200;
 /// Over how long a time the overhead is judged.
 const WINDOW: Duration = Duration::from_secs(1);
-/// The families of `--op`.
+/// The families of `--op`; it also takes the name of each operation.
 pub const FAMILIES: [&str; 5] = ["access", "assign", "delete", "iterate", "clear"];
 
 /// What to watch, and for how much.
@@ -44,10 +46,12 @@ pub const FAMILIES: [&str; 5] = ["access", "assign", "delete", "iterate", "clear
 pub struct WatchOptions {
     /// The only map, and what it is called.
     pub map: Option<(MapRef, String)>,
-    /// Families of operations; all when empty.
+    /// Names of operations and of their families; all when empty.
     pub operations: Vec<String>,
     /// What must hold of a hit.
     pub wanted: Wanted,
+    /// Only entries are probed: cheaper, and no outcome is known.
+    pub entry: bool,
     /// Hits told before the watch ends; 0 is no limit.
     pub limit: u64,
     /// Percentage of the target's time that the watch may cost.
@@ -80,6 +84,9 @@ pub struct LastHit {
     pub goroutine: u64,
 }
 
+/// A call in progress.
+type Pending = Box<Event>;
+
 /// The last hit of a goroutine: what a repetition of it has in common with it.
 type Previous = (usize, [u64; 4], Option<signal::Taken>);
 
@@ -88,11 +95,14 @@ pub struct MapWatch {
     teller: Teller,
     options: WatchOptions,
     goid_offset: u64,
-    summary: Summary,
+    summary: Summary<KeyOf>,
+    pairs: Pairs<Pending>,
     throttle: Throttle,
     budget: Budget,
     first_ns: Option<u64>,
     last: Option<LastHit>,
+    /// Names of the maps whose keys are counted.
+    names: FxHashMap<u64, Arc<str>>,
     /// Hits of which nobody could say any more whether they were asked for.
     lost: u64,
     /// Registers at the last hit of each goroutine.
@@ -111,12 +121,12 @@ impl MapWatch {
         show: Show,
     ) -> Result<MapWatch> {
         let mut plan = plan_of(session)?;
-        if let Some(bad) = options.operations.iter().find(|op| !FAMILIES.contains(&op.as_str())) {
-            return Err(Error::Usage(format!("--op knows {}, not {bad:?}", FAMILIES.join(", "))));
+        options.wanted.operations = operations(&options)?;
+        let wanted = options.wanted.operations.clone();
+        if options.entry {
+            plan.without_outcomes();
         }
-        if !options.operations.is_empty() {
-            plan.points.retain(|point| options.operations.iter().any(|op| op == point.operation.family()));
-        }
+        plan.retain(|point| wanted.is_empty() || wanted.iter().any(|operation| may_be(point, *operation)));
         if plan.points.is_empty() {
             return Err(Error::Usage(
                 "there is nothing to probe: the program has no map function for these operations".into(),
@@ -140,10 +150,12 @@ impl MapWatch {
             options,
             goid_offset: goid_offset(session),
             summary: Summary::new(COUNTED),
+            pairs: Pairs::default(),
             throttle: Throttle::new(LINES_A_SECOND, BURST),
             budget,
             first_ns: None,
             last: None,
+            names: FxHashMap::default(),
             lost: 0,
             previous: FxHashMap::default(),
             signals: Signals::of(session),
@@ -160,14 +172,24 @@ impl MapWatch {
         self.teller.plan = plan.clone();
     }
 
-    /// Run-time addresses of the probes, in the plan's order.
+    /// Run-time addresses of the probes: calls in the plan's order, then returns.
     pub fn addresses(&self) -> Vec<u64> {
-        self.plan().points.iter().map(|point| point.address.wrapping_add(self.teller.bias)).collect()
+        (0..).map_while(|point| self.address(point)).collect()
     }
 
-    /// Run-time address of probe `point`.
+    /// Run-time address of probe `point` of those.
     pub fn address(&self, point: usize) -> Option<u64> {
-        self.plan().points.get(point).map(|at| at.address.wrapping_add(self.teller.bias))
+        let plan = self.plan();
+        let address = match point.checked_sub(plan.points.len()) {
+            None => plan.points.get(point)?.address,
+            Some(end) => plan.returns.get(end)?.address,
+        };
+        Some(address.wrapping_add(self.teller.bias))
+    }
+
+    /// Whether outcomes were asked for and cannot be told, since this machine's code is not read.
+    pub fn lacks_outcomes(&self) -> bool {
+        !self.options.entry && self.plan().returns.is_empty()
     }
 
     /// Run-time address that the program comes to before it executes another one.
@@ -292,26 +314,99 @@ impl MapWatch {
             }
         }
         let (bias, offset) = (self.teller.bias, self.goid_offset);
-        let hit = registers.hit(self.plan(), point, bias, offset, &*session.memory);
-        let Some(mut hit) = hit else { return Ok(Taken::Ignored) };
-        (hit.ns, hit.thread) = (now_ns(), thread);
-        self.take(session, &hit, out)
+        let ns = now_ns();
+        let seen = match point.checked_sub(self.plan().points.len()) {
+            None => {
+                let hit = registers.hit(self.plan(), point, bias, offset, &*session.memory);
+                hit.map(|hit| Seen::Call(Hit { ns, thread, ..hit }))
+            }
+            Some(end) => {
+                let of = registers.returned(self.plan(), end, bias, offset, &*session.memory);
+                of.map(|of| Seen::Return(Return { ns, thread, ..of }))
+            }
+        };
+        seen.map_or(Ok(Taken::Ignored), |seen| self.take(session, seen, out))
     }
 
-    /// Takes one hit: filters, tells and counts it.
-    pub fn take(&mut self, session: &Session, hit: &Hit, out: &mut dyn Write) -> Result<Taken> {
+    /// Takes what was seen: filters calls, and tells and counts them when they have returned.
+    pub fn take(&mut self, session: &Session, seen: Seen, out: &mut dyn Write) -> Result<Taken> {
         if self.budget.left() == Some(0) {
             return Ok(Taken::Ignored);
         }
-        let event = match self.teller.tell(session, hit, &self.options.wanted)? {
-            Told::Event(event) => *event,
-            Told::Unwanted => return Ok(Taken::Ignored),
-            Told::Lost => {
-                self.lost += 1;
+        match seen {
+            Seen::Call(hit) => self.called(session, hit, out),
+            Seen::Return(of) => match self.pairs.end(&self.teller.plan, &of) {
+                Some((open, outcome)) => self.conclude(session, &open.hit, *open.with, outcome, out),
+                None => Ok(Taken::Ignored),
+            },
+            Seen::Gap(from, to) => {
+                self.pairs.gap(from, to);
+                Ok(Taken::Ignored)
+            }
+        }
+    }
+
+    fn called(&mut self, session: &Session, hit: Hit, out: &mut dyn Write) -> Result<Taken> {
+        if self.teller.plan.is_hidden(hit.callers[0]) {
+            return Ok(Taken::Ignored);
+        }
+        let mut taken = Taken::Ignored;
+        if let Some(open) = self.pairs.interrupted(&hit) {
+            // The stack check came behind the probe, and the function began again on a larger stack.
+            let at_entry = self.plan().points.get(hit.point).is_some_and(|point| point.at_entry);
+            if at_entry && (open.hit.point, open.hit.map, open.hit.callers[0]) == (hit.point, hit.map, hit.callers[0]) {
+                self.pairs.begin(open.hit, open.with);
                 return Ok(Taken::Ignored);
             }
+            taken = self.conclude(session, &open.hit, *open.with, Outcome::Unknown, out)?;
+            if matches!(taken, Taken::Last(_)) {
+                return Ok(taken);
+            }
+        }
+        let event = match self.teller.tell(session, &hit, &self.options.wanted)? {
+            Told::Event(event) => event,
+            Told::Unwanted => return Ok(taken),
+            Told::Lost => {
+                self.lost += 1;
+                return Ok(taken);
+            }
         };
-        self.summary.add(event.key.as_deref(), event.found, &event.caller.function);
+        let (hit, event, outcome) = match Pairs::<Pending>::at_once(&self.teller.plan, &hit) {
+            Some(outcome) => (hit, event, outcome),
+            None => match self.pairs.begin(hit, event) {
+                Some(given_up) => (given_up.hit, given_up.with, Outcome::Unknown),
+                None => return Ok(taken),
+            },
+        };
+        match self.conclude(session, &hit, *event, outcome, out)? {
+            Taken::Ignored => Ok(taken),
+            more => Ok(more),
+        }
+    }
+
+    /// Tells and counts an operation whose outcome is known, or never will be.
+    fn conclude(
+        &mut self,
+        session: &Session,
+        hit: &Hit,
+        mut event: Event,
+        outcome: Outcome,
+        out: &mut dyn Write,
+    ) -> Result<Taken> {
+        if self.options.wanted.misses && outcome != Outcome::Missing {
+            // Of these it is only said how many there were.
+            self.summary.unknown += u64::from(outcome == Outcome::Unknown);
+            return Ok(Taken::Ignored);
+        }
+        self.teller.conclude(session, hit, &mut event, outcome);
+        let key = event.key.as_ref().map(|key| (&key.of, key.text.as_str()));
+        let is_read = event.operation.family() == "access";
+        self.summary.add(key, outcome, is_read, &event.caller.function);
+        if let (Some(key), Some(name)) = (&event.key, &event.name) {
+            if self.names.len() < COUNTED {
+                self.names.entry(key.of.map).or_insert_with(|| name.clone());
+            }
+        }
         let first = *self.first_ns.get_or_insert(hit.ns);
         if self.teller.show.json {
             line(out, &self.document(hit, &event))?;
@@ -319,7 +414,8 @@ impl MapWatch {
             tell_held_back(&mut self.throttle, out)?;
             out.write_all(text(hit, &event, hit.ns.saturating_sub(first)).as_bytes()).map_err(write_error)?;
         }
-        self.last = Some(LastHit { map: event.map, key: event.key, goroutine: hit.goroutine });
+        let key = event.key.map(|key| key.text);
+        self.last = Some(LastHit { map: event.map, key, goroutine: hit.goroutine });
         Ok(self.budget.hit(1).map_or(Taken::Told, Taken::Last))
     }
 
@@ -335,38 +431,72 @@ impl MapWatch {
     }
 
     /// Tells what it all came to. `dropped` hits were lost by the engine; one cost `cost`.
-    pub fn finish(&mut self, dropped: u64, cost: Option<Duration>, out: &mut dyn Write) -> Result<()> {
+    pub fn finish(
+        &mut self,
+        session: &Session,
+        dropped: u64,
+        cost: Option<Duration>,
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        for open in self.pairs.rest() {
+            if self.budget.left() != Some(0) {
+                self.conclude(session, &open.hit, *open.with, Outcome::Unknown, out)?;
+            }
+        }
         let dropped = dropped + self.lost;
-        let Summary { hits, found, missed, keys, missing, callers } = &self.summary;
+        let Summary { hits, found, missed, unknown, keys, missing, callers } = &self.summary;
         let micros = cost.map(|cost| (cost.as_secs_f64() * 1e7).round() / 10.0);
-        let [keys, missing, callers] = [keys, missing, callers].map(|frequent| frequent.top(TOP));
+        let ([keys, missing], callers) = ([keys, missing].map(|frequent| frequent.top(TOP)), callers.top(TOP));
         if self.teller.show.json {
-            let of_keys = |rows: Vec<(&str, u64)>| -> Vec<Value> {
-                rows.into_iter().map(|(key, count)| json!({"key": parsed(key), "count": count})).collect()
-            };
             let of_callers: Vec<Value> =
-                callers.into_iter().map(|(caller, count)| json!({"func": caller, "count": count})).collect();
+                callers.into_iter().map(|row| json!({"func": row.shown, "count": row.count})).collect();
+            let of_keys = |rows: Vec<Row<'_, KeyOf>>| -> Vec<Value> {
+                let row = |row: Row<'_, KeyOf>| json!({"key": parsed(row.shown), "count": row.count, "map": format!("{:#x}", row.of.map)});
+                rows.into_iter().map(row).collect()
+            };
             let summary = json!({
-                "hits": hits, "found": found, "missed": missed, "dropped": dropped, "us_per_hit": micros,
-                "keys": of_keys(keys), "missing": of_keys(missing), "callers": of_callers,
+                "hits": hits, "found": found, "missed": missed, "unknown": unknown, "dropped": dropped,
+                "us_per_hit": micros, "keys": of_keys(keys), "missing": of_keys(missing), "callers": of_callers,
             });
             return line(out, &json!({ "summary": summary }));
         }
         tell_held_back(&mut self.throttle, out)?;
-        let mut text = format!("{hits} operations, {found} found, {missed} missed, {dropped} dropped");
+        let mut text = format!("{hits} operations, {found} found, {missed} missed");
+        if *unknown > 0 {
+            text += &format!(", {unknown} unknown");
+        }
+        text += &format!(", {dropped} dropped");
         if let Some(micros) = micros {
             text += &format!(", {micros} us each");
         }
         text.push('\n');
-        for (title, rows) in [("keys", keys), ("missing keys", missing), ("callers", callers)] {
+        let keys = [("keys", keys), ("missing keys", missing)].map(|(title, rows)| (title, self.shown_apart(&rows)));
+        let callers = callers.iter().map(|row| (row.count, row.shown.to_string())).collect();
+        for (title, rows) in keys.into_iter().chain([("callers", callers)]) {
             if !rows.is_empty() {
                 text += &format!("  most frequent {title}:\n");
             }
-            for (row, count) in rows {
+            for (count, row) in rows {
                 text += &format!("  {count:>10}  {row}\n");
             }
         }
         out.write_all(text.as_bytes()).map_err(write_error)
+    }
+
+    /// Keys as they are shown, with their map where there may be several, and told apart where they look the same.
+    fn shown_apart(&self, rows: &[Row<'_, KeyOf>]) -> Vec<(u64, String)> {
+        let place = |row: &Row<'_, KeyOf>| match self.names.get(&row.of.map) {
+            _ if self.options.map.is_some() => row.shown.to_string(),
+            Some(name) => format!("{name}[{}]", row.shown),
+            None => format!("({:#x})[{}]", row.of.map, row.shown),
+        };
+        let shown: Vec<String> = rows.iter().map(place).collect();
+        let alike = |text: &String| shown.iter().filter(|other| *other == text).count() > 1;
+        let apart = |(row, text): (&Row<'_, KeyOf>, &String)| match &row.of.key {
+            KeyId::Whole(key) if alike(text) => (row.count, format!("{text}  (identity {})", key.digest())),
+            _ => (row.count, text.clone()),
+        };
+        rows.iter().zip(&shown).map(apart).collect()
     }
 
     fn document(&self, hit: &Hit, event: &Event) -> Value {
@@ -379,8 +509,8 @@ impl MapWatch {
             "function": event.function,
             "type": &*event.type_name,
             "map": format!("{:#x}", hit.map),
-            "key": event.key.as_deref().map(parsed),
-            "found": event.found,
+            "key": event.key.as_ref().map(|key| parsed(&key.text)),
+            "found": event.outcome.found(),
             "caller": {
                 "func": event.caller.function,
                 "file": event.caller.place.as_ref().map(|place| &place.0),
@@ -391,7 +521,11 @@ impl MapWatch {
             document["name"] = (**name).into();
         }
         if let Some(near) = &event.near {
-            document["near"] = json!([{"key": parsed(&near.key), "relation": near.relation, "detail": near.detail}]);
+            let mut like = json!({"key": parsed(&near.key), "relation": near.relation, "detail": near.detail});
+            if near.changed {
+                like["changed"] = true.into();
+            }
+            document["near"] = json!([like]);
         }
         if let Some(state) = &event.state {
             document["state"] = state.clone();
@@ -418,11 +552,11 @@ fn text(hit: &Hit, event: &Event, since: u64) -> String {
         Some(name) => name.to_string(),
         None => format!("({} {:#x})", event.type_name, hit.map),
     };
-    let key = event.key.as_ref().map_or(String::new(), |key| format!("[{key}]"));
-    let outcome = match event.found {
-        Some(true) => "  found",
-        Some(false) => "  missing",
-        None => "",
+    let key = event.key.as_ref().map_or(String::new(), |key| format!("[{}]", key.text));
+    let outcome = match (event.outcome, &event.key) {
+        (Outcome::Found, _) => "  found",
+        (Outcome::Missing, _) => "  missing",
+        (Outcome::Unknown, _) => "",
     };
     let mut text = format!(
         "+{:.6}  g{}  {}  {map}{key}{outcome}  {}",
@@ -437,12 +571,50 @@ fn text(hit: &Hit, event: &Event, since: u64) -> String {
     }
     text.push('\n');
     if let Some(near) = &event.near {
-        text += &format!("      like {}  {}: {}\n", near.key, near.relation, near.detail);
+        let changed = if near.changed { "; the map has changed since" } else { "" };
+        text += &format!("      like {}  {}: {}{changed}\n", near.key, near.relation, near.detail);
     }
     if let Some(state) = &event.state {
         text += &format!("      {state}\n");
     }
     text
+}
+
+/// The operations that are wanted, none for any.
+fn operations(options: &WatchOptions) -> Result<Vec<Operation>> {
+    let mut wanted = Vec::new();
+    for word in &options.operations {
+        let named = Operation::named(word);
+        if named.is_empty() {
+            return Err(Error::Usage(format!(
+                "--op knows {}, and each operation by its name, not {word:?}",
+                FAMILIES.join(", ")
+            )));
+        }
+        wanted.extend(named);
+    }
+    if !options.wanted.misses {
+        return Ok(wanted);
+    }
+    if options.entry {
+        return Err(Error::Usage(
+            "--misses asks what lookups found, and --entry leaves that out: give one of them".into(),
+        ));
+    }
+    let is_read = |operation: &Operation| operation.family() == "access";
+    let reads: Vec<Operation> = match wanted.is_empty() {
+        true => Operation::named("access"),
+        false => wanted.into_iter().filter(is_read).collect(),
+    };
+    match reads.is_empty() {
+        true => Err(Error::Usage("--misses shows reads that missed their key, and --op leaves no reads".into())),
+        false => Ok(reads),
+    }
+}
+
+/// Whether a hit of this probe may turn out to be this operation: callers tell wrappers and inlined methods.
+fn may_be(point: &ProbePoint, operation: Operation) -> bool {
+    point.operation.family() == operation.family() && point.operation.is_method() == operation.is_method()
 }
 
 /// The plan for the session's program, from its function table or, where there is none, its symbols.

@@ -112,6 +112,20 @@ pub struct Near {
     pub distance: u32,
 }
 
+impl Near {
+    /// Whether a wanted text of `length` characters, if it is a text, is taken for this key by mistake rather than like it by
+    /// chance: no more than one character in eight differs.
+    pub fn is_telling(&self, length: Option<usize>) -> bool {
+        match self.relation {
+            Relation::Numeric | Relation::StructField | Relation::Affix | Relation::ZeroValue => false,
+            Relation::EditDistance => {
+                length.is_some_and(|length| (1..=length / 8).any(|e| text::edit_cost(e, length) == self.distance))
+            }
+            _ => true,
+        }
+    }
+}
+
 /// The distance of a stored zero value that is near in no other way.
 const ZERO_VALUE: u32 = 900;
 

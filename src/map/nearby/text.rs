@@ -236,7 +236,8 @@ fn counts(bytes: &[u8]) -> [u8; BUCKETS] {
     counts
 }
 
-fn edit_cost(edits: usize, length: usize) -> u32 {
+/// The distance of a text of `length` characters that so many edits make another one.
+pub(super) fn edit_cost(edits: usize, length: usize) -> u32 {
     (305 + 20 * edits + 60 * edits / length.max(1)) as u32
 }
 
