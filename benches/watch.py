@@ -38,6 +38,8 @@ print("HITS", hits, flush=True)
 
 #: Ours at most so many times as dear as the bare breakpoint, and as bpftrace; the bare breakpoint at least so many as the kernel's.
 GDB_AT_MOST, KERNEL_AT_MOST, KERNEL_CHEAPER = 1.2, 1.3, 15
+#: With outcomes at most so many times as dear as without.
+OUTCOME_AT_MOST = 2.2
 
 RUNS = 3
 
@@ -58,7 +60,7 @@ def addresses(pid):
     """Where we probe this process."""
     session = _native.Session.process(pid, None, False)
     what = dict(map=None, name="", operations=[], type_name=None, key=None, goroutine=None, func=None, misses=False,
-                limit=0, max_overhead=None, snapshot=False, paced=False)
+                entry=True, limit=0, max_overhead=None, snapshot=False, paced=False)
     show = dict(json=True, depth=1, string_limit=0, elements_limit=0, follow_limit=0, colour=False)
     return _native.Watch.stopping(session, what, show, dict(write=print, output=None, progress=None)).addresses()
 
@@ -115,17 +117,27 @@ def main():
                 lines += ["-ex", 'dprintf *%#x, "%%lx %%lx %%lx\\n", $rax, $rbx, $rcx' % address]
             return [*lines, "-ex", "echo ARMED\\n", "-ex", "continue"]
 
-        def ours(engine, pid):
-            words = ["--max-overhead", "1000000", "-o", str(Path(scratch) / "events")]
+        def ours(engine, pid, *more):
+            words = [*more, "--max-overhead", "1000000", "-o", str(Path(scratch) / "events")]
             if engine == "gdb":
                 return [*gdb, "-p", str(pid), "-x", str(ROOT / "gdbinit"), "-ex", "gomap watch --engine gdb " + " ".join(words)]
             return [sys.executable, "-m", "mapscope.cli", "--pid", str(pid), "watch", *words]
 
-        def bpftrace(pid):
-            probes = ",".join(f"uprobe:{exe}:\"runtime.{n}\"" for n in NAMES if f" runtime.{n}\n" in symbols)
-            code = 'BEGIN { printf("ARMED\\n"); } ' + probes
-            code += ' { printf("%lx %lx %lx\\n", reg("ax"), reg("bx"), reg("cx")); @hits = count(); }'
-            return ["bpftrace", "-p", str(pid), "-e", code]
+        def returns(name):
+            """Offsets of the function's returns: bpftrace's uretprobe would write to a stack that Go moves."""
+            text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", f"--disassemble=runtime.{name}", str(exe)],
+                                  capture_output=True, text=True).stdout
+            start = int(re.search(r"^([0-9a-f]+) <", text, re.M).group(1), 16)
+            return [int(at, 16) - start for at in re.findall(r"^ *([0-9a-f]+):\s+ret", text, re.M)]
+
+        def bpftrace(pid, with_returns=False):
+            names = [n for n in NAMES if f" runtime.{n}\n" in symbols]
+            program = 'BEGIN { printf("ARMED\\n"); } ' + ",".join(f'uprobe:{exe}:"runtime.{n}"' for n in names)
+            program += ' { printf("%lx %lx %lx\\n", reg("ax"), reg("bx"), reg("cx")); @hits = count(); }'
+            if with_returns:
+                program += ",".join(f'uprobe:{exe}:"runtime.{n}"+{offset}' for n in names for offset in returns(n))
+                program += ' { printf("%lx %lx\\n", reg("ax"), reg("bx")); }'
+            return ["bpftrace", "-p", str(pid), "-e", program]
 
         delve = bench.install_delve()
 
@@ -166,21 +178,28 @@ def main():
         row("gdb, dprintf of three registers", slow, dprintf, "ARMED",
             lambda text: len(re.findall(r"^[0-9a-f]+ [0-9a-f]+ [0-9a-f]+$", text, re.M)))
         row("dlv trace", few, dlv, traced, lambda text: len(re.findall(r"^> goroutine\(", text, re.M)))
+        row("gomap watch --engine gdb --entry", slow, lambda pid: ours("gdb", pid, "--entry"), "stops the program", told)
         row("gomap watch --engine gdb", slow, lambda pid: ours("gdb", pid), "stops the program", told)
         why = commands.kernel_refuses()
         if why:
             print(f"\nthe kernel engine was not measured: {why}")
             return
+        row("gomap watch --engine uprobe --entry", fast, lambda pid: ours("uprobe", pid, "--entry"), "runs on", told)
         row("gomap watch --engine uprobe", fast, lambda pid: ours("uprobe", pid), "runs on", told)
         if shutil.which("bpftrace"):
             row("bpftrace, printf of three registers", fast, bpftrace, "ARMED", hits_in)
+            row("bpftrace, the same and two at each return", fast, lambda pid: bpftrace(pid, True), "ARMED", hits_in)
         bare_cost = costs["gdb, a bare Python breakpoint"]
-        kernel_cost = costs["gomap watch --engine uprobe"]
-        ratios = [("engine gdb / bare breakpoint", costs["gomap watch --engine gdb"] / bare_cost, f"at most {GDB_AT_MOST}"),
-                  ("bare breakpoint / engine uprobe", bare_cost / kernel_cost, f"at least {KERNEL_CHEAPER}")]
+        kernel_cost = costs["gomap watch --engine uprobe --entry"]
+        ratios = [("engine gdb --entry / bare breakpoint", costs["gomap watch --engine gdb --entry"] / bare_cost,
+                   f"at most {GDB_AT_MOST}"),
+                  ("bare breakpoint / engine uprobe --entry", bare_cost / kernel_cost, f"at least {KERNEL_CHEAPER}")]
+        for engine in ("gdb", "uprobe"):
+            ratio = costs[f"gomap watch --engine {engine}"] / costs[f"gomap watch --engine {engine} --entry"]
+            ratios.append((f"engine {engine} with outcome / --entry", ratio, f"at most {OUTCOME_AT_MOST}"))
         if "bpftrace, printf of three registers" in costs:
             peer = costs["bpftrace, printf of three registers"]
-            ratios.append(("engine uprobe / bpftrace", kernel_cost / peer, f"at most {KERNEL_AT_MOST}"))
+            ratios.append(("engine uprobe --entry / bpftrace", kernel_cost / peer, f"at most {KERNEL_AT_MOST}"))
         print("\n" + "; ".join(f"{what}: {ratio:.2f} (to reach: {limit})" for what, ratio, limit in ratios))
 
 

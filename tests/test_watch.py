@@ -96,6 +96,31 @@ def own_counts(text):
     return own
 
 
+#: Versions that the sample of shared maps is made for, one or two of each layout of map and sync.Map.
+SHARED = ("1.21.13", "1.23.9", "1.24.11", "1.27.3")
+
+
+def watch_shared(engine, version, operations, tmp_path, *words, pause=1):
+    """(own counts of (map, operation, hit), those seen, the events' summary) of goroutines that share their maps."""
+    out = tmp_path / "events.jsonl"
+    with program("shared", version, operations, 8, pause) as live:
+        names = {d["address"]: d["name"] for d in live.truth}
+        with watching(engine, command(engine, live.pid, *words, "--json", "-o", str(out), "--max-overhead", "100000"), tmp_path):
+            say(live)
+            text = live.process.stdout.read()
+            assert live.process.wait(timeout=60) == 0 and text.endswith("DONE\n")
+    [counts] = [d["counts"] for d in documents(text) if "counts" in d]
+    own, seen = collections.Counter(), collections.Counter()
+    for c in counts:
+        own[c["map"], c["op"], c["hit"]] += c["n"]
+    for e in each_event(out):
+        if "summary" in e:
+            return own, seen, e["summary"]
+        if e["caller"]["func"].startswith("main."):
+            name = "main.Nil" if e["map"] == "0x0" else names[e["map"]]
+            seen[name, e["op"], e["found"]] += 1
+
+
 def watch_to_the_end(engine, version, operations, tmp_path, variant="default", pause=0):
     out = tmp_path / "events.jsonl"
     with program("ops", version, operations, 8, pause, variant=variant) as live:
@@ -127,9 +152,10 @@ def test_gdb_tells_every_operation_once_with_its_key_and_outcome(version, tmp_pa
     operations = 10_000
     own, seen, hits, callers, summary = watch_to_the_end("gdb", version, operations, tmp_path)
     assert without(own, 4) == without(seen, 4) and sum(seen.values()) == operations
-    # CompareAndSwap and CompareAndDelete count as a hit in the program when they did so, here when the key is there.
-    both = [collections.Counter({k: n for k, n in c.items() if not k[2].startswith("CompareAnd")}) for c in (own, seen)]
-    assert both[0] == both[1]
+    # Where CompareAndSwap and CompareAndDelete do nothing, they do not say whether the key is there; nor does Store of Go 1.19.
+    for k in [k for k in own if k[2].startswith("CompareAnd") and not k[4] or k[2] == "Store" and version == "1.19"]:
+        own[k[:4] + (None,)] += own.pop(k)
+    assert own == seen
     assert summary["hits"] == sum(hits.values()) and summary["dropped"] == 0 and summary["us_per_hit"] > 0
     assert summary["found"] == hits[True] and summary["missed"] == hits[False]
     assert "main.(*mapSubject" in callers and all(caller.startswith("main.") for caller in callers), callers
@@ -194,14 +220,72 @@ def test_the_kernel_tells_every_operation_once_or_counts_it_as_dropped(version, 
     assert not seen - own and lost <= summary["dropped"] <= 2 * others * lost + 1000, (lost, summary["dropped"])
 
 
-@KERNEL
-def test_the_kernel_s_keys_and_outcomes_hold_when_the_program_gives_time(tmp_path):
-    own, seen, _, _, summary = watch_to_the_end("uprobe", "1.27.3", 600, tmp_path, pause=100_000)
-    assert summary["dropped"] == 0 and without(own, 4) == without(seen, 4)
-    told = collections.Counter({k: n for k, n in seen.items() if k[4] is not None})
-    assert sum(told.values()) > 100
-    wrong = sum((told - own).values())
-    assert wrong <= len(told) // 10, (wrong, len(told))
+@pytest.mark.parametrize("version", SHARED)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_outcomes_are_what_the_operations_themselves_found(engine, version, tmp_path):
+    """Eight goroutines at once put in, look up and delete the same keys: a look at any other moment finds something else."""
+    operations = {"gdb": 10_000, "uprobe": 1_000_000 if EVERYTHING or version == "1.27.3" else 50_000}[engine]
+    own, seen, summary = watch_shared(engine, version, operations, tmp_path, pause=60 if engine == "uprobe" else 1)
+    assert sum(own.values()) == operations and summary["hits"] == sum(summary[k] for k in ("found", "missed", "unknown", "keyless"))
+    assert summary["dropped"] == 0 and seen == own, (own - seen, seen - own)
+    assert all(found is not None or op.startswith("CompareAnd") or name == "main.Boxed" for name, op, found in seen)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_returns_no_outcome_is_told(engine, tmp_path):
+    own, seen, summary = watch_shared(engine, "1.24.11", 3000, tmp_path, "--entry", pause=60)
+    assert without(seen, 2) == without(own, 2) and {found for _, _, found in seen} == {None}
+    assert summary["found"] == summary["missed"] == 0 and summary["unknown"] == summary["hits"] - summary["keyless"]
+
+
+@pytest.mark.parametrize("version", ("1.23.9", "1.27.3"))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_misses_are_reads_of_both_engines(engine, version, tmp_path):
+    own, seen, summary = watch_shared(engine, version, 5000, tmp_path, "--misses", pause=60)
+    reads = ("access1", "access2", "Load")
+    assert seen == collections.Counter({k: n for k, n in own.items() if k[1] in reads and k[2] is False})
+    assert summary["hits"] == summary["missed"] and summary["found"] == 0
+    assert summary["unknown"] == sum(n for (_, op, found), n in own.items() if op in reads and found is None)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_operations_are_named_as_they_are_shown(engine, tmp_path):
+    own, seen, _ = watch_shared(engine, "1.27.3", 3000, tmp_path, "--op", "Load,delete,access2", pause=60)
+    wanted = ("Load", "delete", "LoadAndDelete", "CompareAndDelete", "access2")
+    assert seen == collections.Counter({k: n for k, n in own.items() if k[1] in wanted})
+
+
+@pytest.mark.parametrize("version", ("1.21.13", "1.27.3"))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_keys_that_are_shown_alike_are_told_apart(engine, version, tmp_path):
+    """Two missing keys whose first 241 bytes are the same, each with its twin among the stored ones."""
+    with program("shared", version, 0) as live:
+        with watching(engine, command(engine, live.pid, "main.Cache", "--limit", "9", "--max-overhead", "100000"), tmp_path):
+            pass
+        say(live)
+        assert live.process.stdout.read().endswith("DONE\n") and live.process.wait(timeout=30) == 0
+    text = (tmp_path / "out").read_text()
+    relations = re.findall(r"^      like .*?  (whitespace|case): ", text, re.M)
+    assert (relations * 2)[relations.index("whitespace"):][:9] == ["whitespace", "case", "case"] * 3, text
+    rows = re.findall(r"^ +(\d+)  (.*)$", text.partition("most frequent missing keys:")[2].partition("most frequent callers")[0], re.M)
+    assert [n for n, _ in rows] == ["6", "3"] and rows[0][1] != rows[1][1], text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_near_miss_is_shown_where_it_tells_something(engine, tmp_path):
+    """All stored texts are a digit apart: of seven characters that is chance, of eight it may be a mistake."""
+    out = tmp_path / "events.jsonl"
+    with program("shared", "1.24.11", 10_000_000, 8, 60) as live:
+        words = ["--misses", "--limit", "1000", "--json", "-o", str(out), "--max-overhead", "100000"]
+        with watching(engine, command(engine, live.pid, *words), tmp_path):
+            say(live)
+    hits, _ = events(out)
+    near = [(e["key"], e["near"][0]) for e in hits if "near" in e]
+    texts = {key for key, like in near if isinstance(key, str) and like["relation"] == "edit-distance"}
+    assert all(like["key"] != key for key, like in near)
+    assert texts <= {"order-10", "order-11"}
+    # The kernel's reader may come too late to look, and says nothing then.
+    assert texts or engine == "uprobe"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -503,7 +587,6 @@ def test_what_cannot_be_watched_is_one_sentence(tmp_path):
     assert answer.returncode == 2 and "a core has no future" in answer.stderr
     answer = gdb(dump.exe, commands=["gomap watch"])
     assert "there is no process to watch" in answer.stderr
-    assert "--op" in gdb(dump.exe, commands=["gomap watch --op fly"]).stderr
     for words in (("--pid", "999999999"), ()):
         answer = cli(*words, "watch")
         assert answer.returncode == 2 and len(answer.stderr.splitlines()) == 1, answer.stderr
@@ -515,6 +598,10 @@ def test_what_cannot_be_watched_is_one_sentence(tmp_path):
         sleeper.kill()
         sleeper.wait()
     with program("lookups", "1.27.3") as live:
+        answer = gdb("-p", live.pid, commands=[
+            "gomap watch --op fly", "gomap watch --misses --op assign", "gomap watch --misses --entry"])
+        assert "--op knows access" in answer.stderr and "--op leaves no reads" in answer.stderr
+        assert "--entry leaves that out" in answer.stderr
         answer = gdb("-p", live.pid, commands=["gomap watch --func '('", "gomap watch --key 'elem.Nothing==1' --for 0.3"])
         assert "--func is not a regular expression" in answer.stderr and "Traceback" not in answer.stderr
 

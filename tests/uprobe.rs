@@ -326,12 +326,12 @@ fn every_operation_is_reported_once_with_its_map_key_and_goroutine() {
 /// Of each kind of operation how many found their key, missed it, and are unknown.
 type Ends = BTreeMap<String, [u64; 3]>;
 
-fn own_ends(output: &str) -> Ends {
+fn own_ends(output: &str, twins: bool) -> Ends {
     let line = output.lines().find(|l| l.starts_with("{\"counts\"")).expect("the sample prints its counts");
     let document: Value = serde_json::from_str(line).unwrap();
     let mut ends = Ends::new();
     for count in document["counts"].as_array().unwrap().iter().filter(|count| !count["key"].is_null()) {
-        let op = spelled(count["op"].as_str().unwrap(), false);
+        let op = spelled(count["op"].as_str().unwrap(), twins);
         let hit = count["hit"].as_bool().unwrap();
         // Done or not done is all that these return: not done says nothing of the key.
         let at = if op.starts_with("CompareAnd") && !hit { 2 } else { usize::from(!hit) };
@@ -344,7 +344,8 @@ fn own_ends(output: &str) -> Ends {
 fn outcomes(name: &str, version: &str, goid_offset: u64, variant: &str, operations: usize) {
     let path = sample(name, version, variant);
     let plan = plan_of(&path, version);
-    assert!(plan.zero.is_some() && !plan.returns.is_empty(), "{version} {variant}");
+    let by_pointer = plan.points.iter().any(|p| p.operation == Operation::Access1);
+    assert!(plan.zero.is_some() == by_pointer && !plan.returns.is_empty(), "{version} {variant}");
     let silent: Vec<&str> = plan.points.iter().filter(|p| p.awaits == Awaits::Nothing).map(|p| &*p.function).collect();
     assert!(
         silent.iter().all(|f| ["iter", "Iter", "clear", "Clear", "Range"].iter().any(|w| f.contains(w))),
@@ -367,7 +368,11 @@ fn outcomes(name: &str, version: &str, goid_offset: u64, variant: &str, operatio
         });
     target.ends_normally();
     println!("{name} {version} {variant}: {seen:?} {totals:?}");
-    let own = own_ends(&output);
+    if name == "reflected" {
+        assert!(seen.values().all(|[found, missing, unknown]| found + missing > 0 && *unknown == 0), "{seen:?}");
+        return;
+    }
+    let own = own_ends(&output, variant == "noopt");
     if totals.dropped == 0 {
         assert_eq!(seen, own, "{version} {variant}");
         return;

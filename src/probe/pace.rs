@@ -73,7 +73,7 @@ impl std::fmt::Display for Spent {
             Spent::Overhead { percent, allowed } => write!(
                 f,
                 "disarmed: the probes took {percent:.0} % of the program's time, more than {allowed} % (--max-overhead); \
-                 narrow the watch to an operation or a function, or raise the budget"
+                 narrow the watch to an operation or a function, leave outcomes out (--entry), or raise the budget"
             ),
         }
     }

@@ -7,7 +7,7 @@ use std::hash::Hash;
 /// Totals of one watch; keys are counted by what `K` says they are.
 #[derive(Debug, Clone)]
 pub struct Summary<K> {
-    /// Operations seen: those found, missed and unknown, and those without a key.
+    /// Operations seen: those found, missed, unknown and keyless together.
     pub hits: u64,
     /// Those whose key was in the map.
     pub found: u64,
@@ -15,6 +15,8 @@ pub struct Summary<K> {
     pub missed: u64,
     /// Those with a key of which that is not known.
     pub unknown: u64,
+    /// Those that have no key.
+    pub keyless: u64,
     /// Keys by number of operations.
     pub keys: Frequent<K>,
     /// Keys by number of reads that missed them.
@@ -27,21 +29,22 @@ impl<K: Eq + Hash + Clone> Summary<K> {
     /// An empty summary that remembers up to `capacity` keys and callers.
     pub fn new(capacity: usize) -> Summary<K> {
         let (keys, missing, callers) = (Frequent::new(capacity), Frequent::new(capacity), Frequent::new(capacity));
-        Summary { hits: 0, found: 0, missed: 0, unknown: 0, keys, missing, callers }
+        Summary { hits: 0, found: 0, missed: 0, unknown: 0, keyless: 0, keys, missing, callers }
     }
 
-    /// Counts an operation; `key` is `None` when it has none, and otherwise what the key is and how it is shown.
-    pub fn add(&mut self, key: Option<(&K, &str)>, outcome: Outcome, is_read: bool, caller: &str) {
+    /// Counts an operation; `outcome` is `None` when it has no key, `key`, what that is and how it is shown, when nobody knows it.
+    pub fn add(&mut self, key: Option<(&K, &str)>, outcome: Option<Outcome>, is_read: bool, caller: &str) {
         self.hits += 1;
         self.callers.add(&caller.into(), caller);
-        let Some((key, shown)) = key else { return };
         match outcome {
-            Outcome::Found => self.found += 1,
-            Outcome::Missing => self.missed += 1,
-            Outcome::Unknown => self.unknown += 1,
+            Some(Outcome::Found) => self.found += 1,
+            Some(Outcome::Missing) => self.missed += 1,
+            Some(Outcome::Unknown) => self.unknown += 1,
+            None => self.keyless += 1,
         }
+        let Some((key, shown)) = key else { return };
         self.keys.add(key, shown);
-        if outcome == Outcome::Missing && is_read {
+        if outcome == Some(Outcome::Missing) && is_read {
             self.missing.add(key, shown);
         }
     }
@@ -127,15 +130,16 @@ mod tests {
     #[test]
     fn totals_tell_hits_misses_and_the_rest() {
         let mut summary = Summary::new(10);
-        summary.add(Some((&1, "a")), Outcome::Found, true, "main.f");
-        summary.add(Some((&2, "b")), Outcome::Missing, true, "main.f");
-        summary.add(Some((&2, "b")), Outcome::Missing, false, "main.g");
-        summary.add(Some((&2, "b")), Outcome::Unknown, true, "main.g");
-        summary.add(None, Outcome::Unknown, false, "main.g");
-        assert_eq!((summary.hits, summary.found, summary.missed, summary.unknown), (5, 1, 2, 1));
+        summary.add(Some((&1, "a")), Some(Outcome::Found), true, "main.f");
+        summary.add(Some((&2, "b")), Some(Outcome::Missing), true, "main.f");
+        summary.add(Some((&2, "b")), Some(Outcome::Missing), false, "main.g");
+        summary.add(Some((&2, "b")), Some(Outcome::Unknown), true, "main.g");
+        summary.add(None, None, false, "main.g");
+        summary.add(None, Some(Outcome::Found), false, "main.g");
+        assert_eq!((summary.hits, summary.found, summary.missed, summary.unknown, summary.keyless), (6, 2, 2, 1, 1));
         assert_eq!(rows(&summary.keys, 9), [("b", 3), ("a", 1)]);
         assert_eq!(rows(&summary.missing, 9), [("b", 1)], "an assignment misses nothing");
-        assert_eq!(rows(&summary.callers, 1), [("main.g", 3)]);
+        assert_eq!(rows(&summary.callers, 1), [("main.g", 4)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::layout::goroutine;
 use crate::probe::pace::{Budget, Spent, Throttle};
 use crate::probe::summary::{Row, Summary};
 use crate::probe::{
-    now_ns, plan, Arch, Filters, FunctionSymbol, Hit, KeyPlace, Operation, Outcome, Pairs, PointedKey, ProbePlan,
+    now_ns, plan, Arch, Filters, FunctionSymbol, Hit, Key, KeyPlace, Operation, Outcome, Pairs, PointedKey, ProbePlan,
     ProbePoint, Registers, Return, Seen, TypeFilter,
 };
 use crate::session::{MapRef, Session};
@@ -401,6 +401,7 @@ impl MapWatch {
         self.teller.conclude(session, hit, &mut event, outcome);
         let key = event.key.as_ref().map(|key| (&key.of, key.text.as_str()));
         let is_read = event.operation.family() == "access";
+        let outcome = (hit.key != Key::None).then_some(outcome);
         self.summary.add(key, outcome, is_read, &event.caller.function);
         if let (Some(key), Some(name)) = (&event.key, &event.name) {
             if self.names.len() < COUNTED {
@@ -444,7 +445,7 @@ impl MapWatch {
             }
         }
         let dropped = dropped + self.lost;
-        let Summary { hits, found, missed, unknown, keys, missing, callers } = &self.summary;
+        let Summary { hits, found, missed, unknown, keyless, keys, missing, callers } = &self.summary;
         let micros = cost.map(|cost| (cost.as_secs_f64() * 1e7).round() / 10.0);
         let ([keys, missing], callers) = ([keys, missing].map(|frequent| frequent.top(TOP)), callers.top(TOP));
         if self.teller.show.json {
@@ -455,7 +456,7 @@ impl MapWatch {
                 rows.into_iter().map(row).collect()
             };
             let summary = json!({
-                "hits": hits, "found": found, "missed": missed, "unknown": unknown, "dropped": dropped,
+                "hits": hits, "found": found, "missed": missed, "unknown": unknown, "keyless": keyless, "dropped": dropped,
                 "us_per_hit": micros, "keys": of_keys(keys), "missing": of_keys(missing), "callers": of_callers,
             });
             return line(out, &json!({ "summary": summary }));
@@ -464,6 +465,9 @@ impl MapWatch {
         let mut text = format!("{hits} operations, {found} found, {missed} missed");
         if *unknown > 0 {
             text += &format!(", {unknown} unknown");
+        }
+        if *keyless > 0 {
+            text += &format!(", {keyless} without a key");
         }
         text += &format!(", {dropped} dropped");
         if let Some(micros) = micros {
