@@ -2,7 +2,7 @@
 
 Damages are written into copies of both files, at the module data, the function table, the descriptors' list and the
 descriptors, tried, and undone. Prints a line of JSON for each: what was damaged, how long the answers took, and what
-was said.
+was said; the first is of the files as they are.
 """
 
 import contextlib
@@ -49,7 +49,8 @@ def main():
     exe, core, address, type_name, seed, times = sys.argv[1:]
     files = {"exe": open(exe, "r+b"), "core": open(core, "r+b")}
     verbs = (["list", "--limit", "3"], ["print", address, "--type", type_name, "--limit", "2"], ["goroutines"])
-    for name, writes in damages(random.Random(int(seed)), elf_parts.places(exe, core), int(times)):
+    chosen = damages(random.Random(int(seed)), elf_parts.places(exe, core), int(times))
+    for name, writes in [("nothing", []), *chosen]:
         before = []
         for which, at, data in writes:
             files[which].seek(at)
