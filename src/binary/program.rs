@@ -78,6 +78,12 @@ impl Program {
         machine.is_ok_and(|machine| machine == object::elf::EM_AARCH64)
     }
 
+    /// Its run-time entry point; 0 when the header cannot be read.
+    pub fn entry(&self) -> u64 {
+        let linked = elf::header(&self.file, &self.path).map(|h| h.e_entry(object::LittleEndian));
+        linked.map_or(0, |linked| linked.wrapping_add(self.bias))
+    }
+
     /// The function of the symbol table that contains the run-time address `pc`.
     pub fn function_at(&self, pc: u64) -> Option<&Function> {
         let address = pc.wrapping_sub(self.bias);

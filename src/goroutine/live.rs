@@ -43,16 +43,14 @@ impl Live {
     /// The parts of a goroutine's stack that may hold pointers in use; all of a frame where no map tells.
     pub fn parts(&self, goroutine: &Goroutine) -> Vec<Range<u64>> {
         let mut parts = Vec::new();
-        let is_exact = matches!(goroutine.status, RUNNING | SYSCALL);
-        let mut interrupted = is_exact;
+        // In a call of the kernel or of C nobody counts on the map at the call.
+        let mut unmapped = matches!(goroutine.status, RUNNING | SYSCALL);
         for frame in goroutine.stack.frames.iter().filter(|frame| frame.on == On::Goroutine) {
             match self.maps.get(&frame.pc) {
-                Some(Some(map)) if !interrupted => self.add(frame, map, &mut parts),
+                Some(Some(map)) if !unmapped && !frame.exact => self.add(frame, map, &mut parts),
                 _ => parts.push(frame.sp..frame.end),
             }
-            // What a signal interrupted was at no call.
-            interrupted =
-                frame.info.func().starts_with("runtime.asyncPreempt") || frame.info.func() == "runtime.sigpanic";
+            unmapped = false;
         }
         parts
     }

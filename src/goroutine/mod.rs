@@ -62,6 +62,10 @@ pub struct Goroutine {
     pub p: Option<i32>,
     /// When a garbage collection first saw it waiting, in the runtime's nanotime; not when it began to wait.
     pub seen_waiting_since: Option<i64>,
+    /// Whether it runs on one thread only, its own (`runtime.LockOSThread`, a callback from C).
+    pub locked: bool,
+    /// Who started the goroutine that started this one, and so on, where `GODEBUG=tracebackancestors` kept it.
+    pub ancestors: Vec<Ancestor>,
     /// What it waits on.
     pub blocked_on: Option<Blocked>,
     /// Its frames, innermost first.
@@ -72,6 +76,18 @@ pub struct Goroutine {
     pub in_c: bool,
     /// What about it could not be read.
     pub torn: Vec<Torn>,
+}
+
+/// A goroutine that led to another, as it was when it started that or its next ancestor.
+#[derive(Debug, Clone)]
+pub struct Ancestor {
+    pub goid: u64,
+    /// Its lines then, the `go` statement first.
+    pub lines: Vec<Line>,
+    /// Whether the runtime kept no more than these.
+    pub cut: bool,
+    /// The `go` statement that started it.
+    pub created_at: Option<Line>,
 }
 
 impl Goroutine {
@@ -315,6 +331,8 @@ impl<'r> Reader<'r> {
             thread: None,
             p: None,
             seen_waiting_since: None,
+            locked: word(&g, at.lockedm) != 0,
+            ancestors: Vec::new(),
             blocked_on: None,
             stack: Stack::default(),
             system: false,
@@ -337,6 +355,10 @@ impl<'r> Reader<'r> {
         match self.labels(word(&g, at.labels)) {
             Ok(labels) => goroutine.labels = labels,
             Err(error) => goroutine.torn.push(Torn::Labels(error)),
+        }
+        match self.ancestors(word(&g, at.ancestors)) {
+            Ok(ancestors) => goroutine.ancestors = ancestors,
+            Err(error) => goroutine.torn.push(format!("who started it cannot be read: {error}")),
         }
         let m = word(&g, at.m);
         if m != 0 {
@@ -403,6 +425,31 @@ impl<'r> Reader<'r> {
         Ok(found)
     }
 
+    /// `g.ancestors`: a slice of `ancestorInfo{pcs []uintptr; goid uint64; gopc uintptr}` (src/runtime/runtime2.go
+    /// go1.19 to 1.27).
+    fn ancestors(&mut self, slice: u64) -> Result<Vec<Ancestor>> {
+        const SIZE: u64 = 40;
+        // What one asks GODEBUG for; more is not one's history but a broken length.
+        const MOST: u64 = 1000;
+        // `tracebackInnerFrames`, src/runtime/traceback.go.
+        const KEPT: u64 = 50;
+        if slice == 0 {
+            return Ok(Vec::new());
+        }
+        let memory = self.runtime.memory;
+        let (array, len) = (memory.u64(slice)?, memory.u64(slice.wrapping_add(8))?);
+        let mut ancestors = Vec::new();
+        for i in 0..len.min(MOST) {
+            let words = memory.words(array.wrapping_add(i * SIZE), 5)?;
+            let [pcs, count, _, goid, gopc] = words[..] else { break };
+            let pcs = memory.words(pcs, count.min(KEPT) as usize)?;
+            let lines = pcs.into_iter().filter_map(|pc| self.line(pc, true)).collect();
+            let created_at = if goid == 1 { None } else { self.line(gopc, true) };
+            ancestors.push(Ancestor { goid, lines, cut: count >= KEPT, created_at });
+        }
+        Ok(ancestors)
+    }
+
     fn read_m(&self, m: u64, goroutine: &mut Goroutine) {
         let (memory, at) = (self.runtime.memory, &self.runtime.m);
         let word = |offset: u64| memory.u64(m.wrapping_add(offset)).ok();
@@ -429,8 +476,8 @@ impl<'r> Reader<'r> {
                 };
                 stacks.system = self.stack_of(m.wrapping_add(self.runtime.m.g0));
                 stacks.signal = self.stack_of(m.wrapping_add(self.runtime.m.gsignal));
-                stacks.saved = Some((saved.sp, saved.pc));
-                registers
+                stacks.saved = Some(saved);
+                self.before_vdso(m).unwrap_or(registers)
             }
             _ => saved,
         };
@@ -438,6 +485,14 @@ impl<'r> Reader<'r> {
             return Stack::default();
         }
         stack::walk(self.runtime, &mut self.code, start, &stacks)
+    }
+
+    /// Where the thread was when it called the kernel's vDSO, while it is in there: that has no frames of Go
+    /// (`traceback1`, src/runtime/traceback.go go1.21 to 1.27).
+    fn before_vdso(&self, m: u64) -> Option<Start> {
+        let word = |at: u64| self.runtime.memory.u64(m.wrapping_add(at)).ok();
+        let sp = word(self.runtime.m.vdso_sp).filter(|&sp| sp != 0)?;
+        Some(Start { pc: word(self.runtime.m.vdso_pc)?, sp, lr: 0, exact: false })
     }
 
     /// Low and high end of the stack of the g that the word at `pointer` leads to.
@@ -455,10 +510,10 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// `runtime.isSystemGoroutine` (src/runtime/traceback.go go1.21 to 1.27), by name. The goroutine of finalizers
-/// and cleanups is the user's while it runs the user's code.
+/// `runtime.isSystemGoroutine` (src/runtime/traceback.go go1.21 to 1.27), by name: coroutines (`iter.Pull`) are the
+/// user's. The goroutine of finalizers and cleanups is the user's while it runs the user's code.
 fn is_system(goroutine: &Goroutine) -> bool {
-    const USERS: [&str; 2] = ["runtime.main", "runtime.handleAsyncEvent"];
+    const USERS: [&str; 3] = ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
     const BOTH: [&str; 3] = ["runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups"];
     let Some(start) = &goroutine.start else { return false };
     let runtimes = |func: &str| func.starts_with("runtime.");

@@ -26,7 +26,9 @@ pub struct GLayout {
     pub waitreason: usize,
     /// Missing before Go 1.21.
     pub parent: Option<usize>,
+    pub lockedm: usize,
     pub gopc: usize,
+    pub ancestors: usize,
     pub startpc: usize,
     pub waiting: usize,
     pub labels: usize,
@@ -41,6 +43,8 @@ pub struct MLayout {
     pub p: u64,
     pub curg: u64,
     pub id: u64,
+    pub vdso_sp: u64,
+    pub vdso_pc: u64,
     pub p_id: u64,
 }
 
@@ -141,7 +145,9 @@ impl<'a> Runtime<'a> {
             waitsince: at("waitsince")?,
             waitreason: at("waitreason")?,
             parent: maybe("parentGoid")?,
+            lockedm: at("lockedm")?,
             gopc: at("gopc")?,
+            ancestors: at("ancestors")?,
             startpc: at("startpc")?,
             waiting: at("waiting")?,
             labels: at("labels")?,
@@ -154,6 +160,8 @@ impl<'a> Runtime<'a> {
             p: need("runtime.m", "p")?,
             curg: need("runtime.m", "curg")?,
             id: need("runtime.m", "id")?,
+            vdso_sp: need("runtime.m", "vdsoSP")?,
+            vdso_pc: need("runtime.m", "vdsoPC")?,
             p_id: need("runtime.p", "id")?,
         };
         let sudog = SudogLayout {

@@ -2,7 +2,7 @@
 
 use super::code::{Code, PcInfo};
 use super::runtime::Runtime;
-use crate::layout::goroutine::ucontext;
+use crate::layout::goroutine::{ucontext, INJECTED_CALLS, INJECTED_LR};
 use crate::types::TypeSource;
 use std::sync::Arc;
 
@@ -20,8 +20,10 @@ pub enum On {
 /// One frame, with all calls inlined into it.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Where it executes; a return address in all but the innermost frame.
+    /// Where it executes; a return address unless `exact`.
     pub pc: u64,
+    /// Whether `pc` executes next: the frame runs, or a signal interrupted it.
+    pub exact: bool,
     /// Its stack pointer.
     pub sp: u64,
     /// One past its end: SP of its caller, and the start of its arguments.
@@ -49,8 +51,8 @@ pub struct Stacks {
     pub goroutine: (u64, u64),
     pub system: (u64, u64),
     pub signal: (u64, u64),
-    /// Where the goroutine itself goes on below the system stack: its saved SP, PC.
-    pub saved: Option<(u64, u64)>,
+    /// Where the goroutine itself goes on below the system stack.
+    pub saved: Option<Start>,
 }
 
 /// A walked stack, and why it ends early if it does.
@@ -77,6 +79,12 @@ impl Stacks {
 pub fn walk(runtime: &Runtime<'_>, code: &mut Code<'_>, start: Start, stacks: &Stacks) -> Stack {
     let mut stack = Stack::default();
     let mut at = start;
+    if at.pc == 0 {
+        match caller_of_nothing(runtime, at) {
+            Ok(caller) => at = caller,
+            Err(why) => return Stack { frames: Vec::new(), broken: Some(why) },
+        }
+    }
     while stack.frames.len() < MAX_FRAMES {
         match step(runtime, code, at, stacks, &mut stack.frames) {
             Ok(Some(next)) => at = next,
@@ -89,6 +97,16 @@ pub fn walk(runtime: &Runtime<'_>, code: &mut Code<'_>, start: Start, stacks: &S
     }
     stack.broken = Some(format!("the stack goes on after {MAX_FRAMES} frames"));
     stack
+}
+
+/// Who called the function at address 0: it has no frame (`unwinder.initAt`, src/runtime/traceback.go go1.21 to 1.27).
+fn caller_of_nothing(runtime: &Runtime<'_>, at: Start) -> Result<Start, String> {
+    let on_stack = || runtime.memory.u64(at.sp).map_err(|e| e.to_string());
+    Ok(match runtime.arm {
+        true if at.lr != 0 => Start { pc: at.lr, lr: 0, exact: false, ..at },
+        true => Start { pc: on_stack()?, exact: false, ..at },
+        false => Start { pc: on_stack()?, sp: at.sp.wrapping_add(8), lr: 0, exact: false },
+    })
 }
 
 /// What is known of code that is not Go's, in words.
@@ -122,19 +140,35 @@ fn step(
     let local = at.sp.checked_add(delta).ok_or_else(lost)?;
     let end = if runtime.arm { local } else { local.checked_add(8).ok_or_else(lost)? };
     let func = info.func().to_string();
-    let (top, writes_sp) = (info.top_frame, info.writes_sp);
-    frames.push(Frame { pc: at.pc, sp: at.sp, end, on, info });
+    // cgocallback leaves a frame on both stacks, so that one walks on to the Go that called C (src/runtime/asm_amd64.s).
+    let writes_sp = info.writes_sp && func != "runtime.cgocallback";
+    let top = info.top_frame;
+    if !at.exact && at.pc == info.entry && runtime.session.types.program().entry() == at.pc {
+        return Err("a debugger called this function; what it interrupted is not followed".into());
+    }
+    frames.push(Frame { pc: at.pc, exact: at.exact, sp: at.sp, end, on, info });
     // The kernel put the interrupted registers right above the handler's frame.
     if on == On::Signal && matches!(func.as_str(), "runtime.sigtramp" | "runtime.sigreturn__sigaction") {
         let context = if runtime.arm { end.wrapping_add(128) } else { end };
-        let words = if runtime.arm { ucontext::ARM64 } else { ucontext::AMD64 };
-        let word = |i: usize| memory.u64(context.wrapping_add(words[i])).map_err(|e| e.to_string());
-        return Ok(Some(Start { pc: word(0)?, sp: word(1)?, lr: 0, exact: true }));
+        let word = |at: u64| memory.u64(context.wrapping_add(at)).map_err(|e| e.to_string());
+        let interrupted = match runtime.arm {
+            true => {
+                let [pc, sp, lr] = ucontext::ARM64;
+                Start { pc: word(pc)?, sp: word(sp)?, lr: word(lr)?, exact: true }
+            }
+            false => {
+                let [pc, sp] = ucontext::AMD64;
+                Start { pc: word(pc)?, sp: word(sp)?, lr: 0, exact: true }
+            }
+        };
+        return match interrupted.pc {
+            0 => caller_of_nothing(runtime, interrupted).map(Some),
+            _ => Ok(Some(interrupted)),
+        };
     }
     let switches = matches!(func.as_str(), "runtime.systemstack" | "runtime.mcall" | "runtime.morestack");
     if on == On::System && (top || switches) {
-        let own = stacks.saved.filter(|&(sp, _)| stacks.of(sp) == Some(On::Goroutine));
-        return Ok(own.map(|(sp, pc)| Start { pc, sp, lr: 0, exact: false }));
+        return Ok(stacks.saved.filter(|saved| stacks.of(saved.sp) == Some(On::Goroutine)));
     }
     if top {
         return Ok(None);
@@ -143,7 +177,7 @@ fn step(
         return Err(format!("{func} sets the stack pointer itself"));
     }
     let return_at = if runtime.arm { at.sp } else { local };
-    let caller = match runtime.arm && innermost && delta == 0 {
+    let caller = match runtime.arm && (innermost || at.lr != 0) && delta == 0 {
         true => at.lr,
         false => memory.u64(return_at).map_err(|e| e.to_string())?,
     };
@@ -152,6 +186,18 @@ fn step(
     }
     if end <= at.sp && !runtime.arm {
         return Err(format!("the frame of {func} has no size"));
+    }
+    if INJECTED_CALLS.contains(&func.as_str()) {
+        let (sp, lr) = match runtime.arm {
+            true => (end.wrapping_add(INJECTED_LR), memory.u64(end).map_err(|e| e.to_string())?),
+            false => (end, 0),
+        };
+        let has_code = !runtime.arm || code.at(caller, false).is_some();
+        return Ok(Some(match has_code {
+            true => Start { pc: caller, sp, lr, exact: true },
+            // Code that is not Go's was jumped to: only who did so is known.
+            false => Start { pc: lr, sp, lr: 0, exact: false },
+        }));
     }
     Ok(Some(Start { pc: caller, sp: end, lr: 0, exact: false }))
 }

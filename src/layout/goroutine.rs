@@ -15,6 +15,13 @@ pub const LEAKED: u32 = 10;
 /// A dead g of cgo's extra Ms (Go 1.26 and later).
 pub const DEAD_EXTRA: u32 = 11;
 
+/// Calls that the signal handler injects where it interrupts (`isInjectedCall`, src/runtime/traceback.go go1.19 to 1.27):
+/// what they return to was at no call.
+pub const INJECTED_CALLS: [&str; 3] = ["runtime.sigpanic", "runtime.asyncPreempt", "runtime.debugCallV2"];
+/// Bytes below the interrupted frame on arm64, where the handler saved the link register (`sigctxt.pushCall`,
+/// src/runtime/signal_arm64.go).
+pub const INJECTED_LR: u64 = 16;
+
 /// `abi.FuncFlagTopFrame`: nothing called this function.
 pub const TOP_FRAME: u8 = 1;
 /// `abi.FuncFlagSPWrite`: it sets SP to what the tables do not say.
@@ -48,7 +55,9 @@ pub const RECORDS: &[(&str, &str, [u16; 8])] = &[
     ("runtime.g",        "waitsince",   [ 168,  168,  168,  176,  176,  168,  168,  168]),
     ("runtime.g",        "waitreason",  [ 176,  176,  176,  184,  184,  176,  176,  176]),
     ("runtime.g",        "parentGoid",  [NONE,  272,  272,  280,  280,  272,  280,  280]),
+    ("runtime.g",        "lockedm",     [ 232,  208,  208,  216,  216,  208,  208,  208]),
     ("runtime.g",        "gopc",        [ 296,  280,  280,  288,  288,  280,  288,  288]),
+    ("runtime.g",        "ancestors",   [ 304,  288,  288,  296,  296,  288,  296,  296]),
     ("runtime.g",        "startpc",     [ 312,  296,  296,  304,  304,  296,  304,  304]),
     ("runtime.g",        "waiting",     [ 328,  312,  312,  320,  320,  312,  320,  320]),
     ("runtime.g",        "labels",      [ 360,  344,  344,  352,  352,  344,  352,  352]),
@@ -59,6 +68,8 @@ pub const RECORDS: &[(&str, &str, [u16; 8])] = &[
     ("runtime.m",        "p",           [ 208,  208,  208,  208,  208,  200,  208,  208]),
     ("runtime.m",        "curg",        [ 192,  192,  192,  192,  192,  184,  184,  184]),
     ("runtime.m",        "id",          [ 232,  232,  232,  232,  232,  224,  232,  232]),
+    ("runtime.m",        "vdsoSP",      [ 800,  808, 1120,  856,  904,  896,  896,  896]),
+    ("runtime.m",        "vdsoPC",      [ 808,  816, 1128,  864,  912,  904,  904,  904]),
     ("runtime.m",        "preemptGen",  [ 816,  824, 1136,  872,  920,  912,  912,  912]),
     ("runtime.m",        "incgo",       [ 280,  280,  280,  280,  280,  272,  280,  280]),
     ("runtime.p",        "id",          [   0,    0,    0,    0,    0,    0,    0,    0]),
@@ -144,10 +155,10 @@ pub mod sema {
     pub const WAIT_GROUP: u64 = 8;
 }
 
-/// `ucontext_t.uc_mcontext` of Linux: where the interrupted PC, SP and frame pointer are, from the ucontext.
+/// `ucontext_t.uc_mcontext` of Linux: where the interrupted PC, SP and link register are, from the ucontext.
 pub mod ucontext {
-    /// rip, rsp, rbp on amd64.
-    pub const AMD64: [u64; 3] = [168, 160, 120];
-    /// pc, sp, x29 on arm64.
-    pub const ARM64: [u64; 3] = [440, 432, 416];
+    /// rip, rsp on amd64.
+    pub const AMD64: [u64; 2] = [168, 160];
+    /// pc, sp, x30 on arm64.
+    pub const ARM64: [u64; 3] = [440, 432, 424];
 }
