@@ -11,10 +11,11 @@ use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::{sync, GoMap, Header};
-use crate::memory::{BackedMemory, CoreMemory, Memory, ProcessMemory, Thread};
+use crate::memory::{BackedMemory, CoreMemory, Memory, ProcessMemory, Thread, Threads};
 use crate::types::Location;
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
+use object::read::elf::FileHeader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub struct Session {
     /// Its types.
     pub types: ProgramTypes,
     /// Its threads with their registers, as far as known.
-    pub threads: Vec<Thread>,
+    pub threads: Threads,
     /// What the user should know of the source: files that do not fit, a truncated core, a running process.
     pub notes: Vec<String>,
     /// Where its memory comes from.
@@ -69,7 +70,13 @@ impl Session {
         let threads = memory.threads().to_vec();
         let written = memory.written();
         let file = Arc::new(Mapped::open(&path)?);
-        elf::header(&file, &path)?;
+        let machine = elf::header(&file, &path)?.e_machine(object::LittleEndian);
+        if machine != memory.machine() {
+            let (core, path) = (core.display(), path.display());
+            return Err(Error::Binary(format!(
+                "{core} is of another processor than {path}: amd64 and arm64 do not mix"
+            )));
+        }
         let program = Program::with_bias(&path, file, bias)?;
         Session::new(Arc::new(memory), program, threads, notes, Origin::Core(written))
     }
@@ -127,7 +134,7 @@ impl Session {
         files.push(program.file.stamp().clone());
         files.extend(program.dwarf.as_ref().map(|dwarf| dwarf.stamp().clone()));
         let types = ProgramTypes::new(Arc::new(program), memory.clone());
-        Ok(Session { memory, types, threads, notes, origin, files })
+        Ok(Session { memory, types, threads: threads.into(), notes, origin, files })
     }
 
     /// Fails when a file that this is read from is not any more what was opened. Of a core that was replaced the old one

@@ -3,7 +3,9 @@
 use super::{flush, flush_if_full, line, sentences};
 use crate::error::Watch;
 use crate::goroutine::code::PcInfo;
-use crate::goroutine::{each, ids, Blocked, Channel, Direction, Frame, Goroutine, Line, On, Queue, Runtime, SyncState};
+use crate::goroutine::{
+    each, ids, Ancestor, Blocked, Channel, Direction, Frame, Goroutine, Line, On, Queue, Runtime, SyncState,
+};
 use crate::session::Session;
 use crate::{Error, Result};
 use regex::Regex;
@@ -200,7 +202,8 @@ pub(super) fn user_line(goroutine: &Goroutine) -> Option<&Line> {
 }
 
 pub(super) fn text(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>, stack: bool) -> String {
-    let mut text = format!("goroutine {} [{}]", goroutine.goid, goroutine.state());
+    let locked = if goroutine.locked { ", locked to thread" } else { "" };
+    let mut text = format!("goroutine {} [{}{locked}]", goroutine.goid, goroutine.state());
     if goroutine.system {
         text += " (runtime's own)";
     }
@@ -233,9 +236,22 @@ pub(super) fn text(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>, stack: bool
             let by = goroutine.parent.filter(|&p| p != 0).map_or(String::new(), |p| format!(" by goroutine {p}"));
             let _ = writeln!(text, "  created{by} in {}", place(at));
         }
+        goroutine.ancestors.iter().for_each(|ancestor| text += &ancestor_text(ancestor));
         if let Some(since) = goroutine.seen_waiting_since {
             let _ = writeln!(text, "  a garbage collection saw it waiting at {since} ns of the runtime's clock");
         }
+    }
+    text
+}
+
+fn ancestor_text(ancestor: &Ancestor) -> String {
+    let mut text = format!("  originating from goroutine {}\n", ancestor.goid);
+    ancestor.lines.iter().for_each(|line| text += &format!("    {}\n", place(line)));
+    if ancestor.cut {
+        text += "    … the runtime kept no more of its frames\n";
+    }
+    if let Some(at) = &ancestor.created_at {
+        let _ = writeln!(text, "    created in {}", place(at));
     }
     text
 }
@@ -299,6 +315,7 @@ pub(super) fn object_texts(blocked: &Blocked) -> Vec<(u64, String)> {
         Blocked::Cond { address } => vec![(*address, format!("cond {address:#x}"))],
         Blocked::Poll { desc, fd: Some(fd) } => vec![(*desc, format!("descriptor {fd}"))],
         Blocked::Poll { desc, fd: None } => vec![(*desc, format!("poll record {desc:#x}"))],
+        Blocked::Coroutine { address, .. } => vec![(*address, format!("coroutine {address:#x}"))],
         Blocked::Timer { .. } => vec![(0, "a timer".into())],
     }
 }
@@ -329,6 +346,13 @@ pub(super) fn blocked_text(blocked: &Blocked, ids: &FxHashMap<u64, u64>) -> Stri
         Blocked::Poll { desc, fd } => {
             let fd = fd.map_or("unknown descriptor".to_string(), |fd| format!("descriptor {fd}"));
             format!("{fd} (poll record {desc:#x})")
+        }
+        Blocked::Coroutine { address, goroutine: Some(g) } => match ids.get(g) {
+            Some(goid) => format!("coroutine {address:#x}, which goroutine {goid} runs"),
+            None => format!("coroutine {address:#x}"),
+        },
+        Blocked::Coroutine { address, goroutine: None } => {
+            format!("coroutine {address:#x}, its own: until somebody asks it for more or stops it")
         }
         Blocked::Timer { due } => match due {
             Some(due) => format!("a timer due at {due} ns of the runtime's clock"),
@@ -373,6 +397,9 @@ pub(super) fn blocked_json(blocked: &Blocked, ids: &FxHashMap<u64, u64>) -> Valu
         }),
         Blocked::Cond { address } => json!({"address": hex(*address)}),
         Blocked::Poll { desc, fd } => json!({"address": hex(*desc), "fd": fd}),
+        Blocked::Coroutine { address, goroutine } => {
+            json!({"address": hex(*address), "goid": goroutine.and_then(|g| ids.get(&g))})
+        }
         Blocked::Timer { due } => json!({"address": null, "due": due}),
     };
     value["kind"] = blocked.kind().into();
@@ -402,6 +429,14 @@ pub(super) fn document(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Valu
     document
 }
 
+fn ancestor_json(ancestor: &Ancestor) -> Value {
+    let line = |line: &Line| json!({"func": &*line.func, "file": &*line.file, "line": line.line});
+    json!({
+        "goid": ancestor.goid, "stack": ancestor.lines.iter().map(line).collect::<Vec<_>>(), "cut": ancestor.cut,
+        "created_at": line_json(&ancestor.created_at),
+    })
+}
+
 /// All of it but the stack.
 fn head(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Value {
     let labels: serde_json::Map<String, Value> =
@@ -413,7 +448,8 @@ fn head(goroutine: &Goroutine, ids: &FxHashMap<u64, u64>) -> Value {
         "reason": goroutine.reason.as_deref(),
         "m": goroutine.m, "thread": goroutine.thread, "p": goroutine.p,
         "labels": labels,
-        "system": goroutine.system, "in_c": goroutine.in_c,
+        "system": goroutine.system, "in_c": goroutine.in_c, "locked_to_thread": goroutine.locked,
+        "ancestors": goroutine.ancestors.iter().map(ancestor_json).collect::<Vec<_>>(),
         "parent": goroutine.parent,
         "created_at": line_json(&goroutine.created_at),
         "start": line_json(&goroutine.start),

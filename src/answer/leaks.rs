@@ -8,7 +8,7 @@ use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{leaks as find, Cluster, Leaks};
 use crate::goroutine::lookup::{Lookup, Verdict};
 use crate::goroutine::sites::Site;
-use crate::goroutine::{Blocked, Goroutine, Shown};
+use crate::goroutine::{Blocked, Goroutine, Limit, Shown};
 use crate::score::{self, Class};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -113,6 +113,7 @@ fn cluster_of<'l>(leaks: &'l Leaks, goroutine: &Goroutine) -> Option<&'l Cluster
 fn limits(leaks: &Leaks) -> Vec<String> {
     let mut limits = sentences(&leaks.goroutines.listed.notes);
     limits.extend(sentences(&leaks.holders.limits));
+    limits.extend(leaks.calls_unread.iter().map(Limit::to_string));
     limits.push("the time a goroutine has waited is not known without a trace".into());
     if leaks.lookups_cut {
         limits.push("of very large clusters only the first goroutines' lookups were read".into());
@@ -259,6 +260,7 @@ fn story(leaks: &Leaks, goroutine: &Goroutine) -> String {
         let _ = writeln!(text, "{others} other goroutines wait alike; together they are: {class}, score {total}.");
     }
     goroutine.torn.iter().for_each(|torn| text += &format!("note: {torn}\n"));
+    leaks.calls_unread.iter().for_each(|limit| text += &format!("note: {limit}\n"));
     text
 }
 

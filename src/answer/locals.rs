@@ -4,13 +4,12 @@ use super::goroutines::{document as goroutine_document, place, text as goroutine
 use super::{sentences, write_error, Show};
 use crate::error::Watch;
 use crate::goroutine::locals::{Level, Local, Locals};
-use crate::goroutine::{self, Goroutine};
+use crate::goroutine::{self, Goroutine, Runtime};
 use crate::memory::Memory;
 use crate::session::{MapRef, Session};
 use crate::types::{Location, TypeSource};
 use crate::value::{Arena, Context, GoSyntax, Json, Overlay};
 use crate::{expression, Error, Result};
-use rustc_hash::FxHashMap;
 use serde_json::json;
 use std::io::Write;
 
@@ -25,7 +24,7 @@ pub struct InFrame {
 /// Shows one goroutine with its stack.
 pub fn goroutine(session: &Session, goid: u64, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
     let found = goroutine::find(session, goid, watch)?;
-    let ids = FxHashMap::from_iter([(found.g, found.goid)]);
+    let ids = goroutine::ids(&Runtime::of(session)?)?;
     let said = match as_json {
         true => goroutine_document(&found, &ids).to_string() + "\n",
         false => goroutine_text(&found, &ids, true),

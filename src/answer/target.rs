@@ -49,6 +49,7 @@ pub fn target(session: &Session, map: Option<MapView>, watch: &dyn Watch) -> Res
             .map(|g| goroutine(&found, g, of_goid.remove(&g.goid).unwrap_or_default()))
             .collect(),
         map,
+        calls_unread: found.calls_unread.is_some(),
         limits,
         notes: sentences(&session.notes),
         process: process(session),

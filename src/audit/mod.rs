@@ -9,7 +9,7 @@ mod junit;
 pub mod policy;
 mod sarif;
 
-use crate::evidence::join::{Cluster, Evidence, InputKind};
+use crate::evidence::join::{Cluster, Evidence, InputKind, Limit};
 use crate::map::check::Finding as MapFinding;
 use policy::{MapLimits, Policy};
 use std::collections::BTreeMap;
@@ -215,7 +215,13 @@ fn goroutines(policy: &Policy, evidence: &Evidence, audit: &mut Audit) {
     if policy.leaks.classes.is_empty() {
         return;
     }
-    audit.checked.insert(Rule::Leaks, format!("{} clusters of {count} goroutines", evidence.clusters.len()));
+    match evidence.limits.contains(&Limit::CallsUnread) {
+        true => drop(audit.unchecked.insert(Rule::Leaks, Limit::CallsUnread.to_string())),
+        false => {
+            let said = format!("{} clusters of {count} goroutines", evidence.clusters.len());
+            audit.checked.insert(Rule::Leaks, said);
+        }
+    }
     let mut places: BTreeMap<String, Finding> = BTreeMap::new();
     for cluster in &evidence.clusters {
         let asked = policy.leaks.classes.iter().any(|class| class.is(cluster.class));

@@ -45,17 +45,47 @@ impl fmt::Display for BuildIds {
 /// A parsed 64-bit little-endian ELF header.
 pub type Header = FileHeader64<LittleEndian>;
 
-/// The header of a 64-bit little-endian ELF file, or why it is not one that we read.
+/// The processors whose programs are read: stack frames, registers, hashes and header layouts are known for these.
+const READ: [elf::Machine; 2] = [elf::EM_X86_64, elf::EM_AARCH64];
+
+/// What Go calls the processor of an ELF file, by `e_machine`, and `EI_CLASS` and `EI_DATA` where they decide.
+fn goarch(machine: u16, is_64: bool, is_little: bool) -> String {
+    let known = match (elf::Machine(machine), is_64, is_little) {
+        (elf::EM_X86_64, true, _) => "amd64",
+        (elf::EM_X86_64, false, _) => "amd64 with 32-bit pointers",
+        (elf::EM_AARCH64, _, true) => "arm64",
+        (elf::EM_AARCH64, _, false) => "big-endian arm64",
+        (elf::EM_386, ..) => "386",
+        (elf::EM_ARM, ..) => "arm",
+        (elf::EM_PPC64, _, true) => "ppc64le",
+        (elf::EM_PPC64, _, false) => "ppc64",
+        (elf::EM_RISCV, true, _) => "riscv64",
+        (elf::EM_RISCV, false, _) => "riscv",
+        (elf::EM_LOONGARCH, ..) => "loong64",
+        (elf::EM_S390, ..) => "s390x",
+        (elf::EM_SPARCV9, ..) => "sparc64",
+        (elf::EM_MIPS, true, true) => "mips64le",
+        (elf::EM_MIPS, true, false) => "mips64",
+        (elf::EM_MIPS, false, true) => "mipsle",
+        (elf::EM_MIPS, false, false) => "mips",
+        (elf::Machine(other), ..) => return format!("processor {other} of ELF's list"),
+    };
+    known.into()
+}
+
+/// The header of an ELF file of a processor that is read, or why it is not one.
 pub fn header<'a>(data: &'a [u8], path: &Path) -> Result<&'a Header> {
     let name = path.display();
     if !data.starts_with(&elf::ELFMAG) {
         return Err(Error::Binary(format!("{name} is not an ELF file")));
     }
-    // EI_CLASS is ELFCLASS64, EI_DATA is ELFDATA2LSB.
-    match (data.get(4), data.get(5)) {
-        (Some(2), Some(1)) => {}
-        _ => {
-            return Err(Error::Binary(format!("{name} is not for a 64-bit little-endian machine; only those are read")))
+    // EI_CLASS is ELFCLASS64, EI_DATA is ELFDATA2LSB; e_machine lies at the same place in every class.
+    if let (Some(class), Some(order), Some(&[first, second])) = (data.get(4), data.get(5), data.get(18..20)) {
+        let (is_64, is_little) = (*class == 2, *order == 1);
+        let machine = if is_little { u16::from_le_bytes([first, second]) } else { u16::from_be_bytes([first, second]) };
+        if !is_64 || !is_little || !READ.contains(&elf::Machine(machine)) {
+            let processor = goarch(machine, is_64, is_little);
+            return Err(Error::Binary(format!("{name} is for {processor}; only amd64 and arm64 are read")));
         }
     }
     Header::parse(data).map_err(|e| Error::Binary(format!("{name} has a broken ELF header: {e}")))

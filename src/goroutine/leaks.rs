@@ -42,6 +42,8 @@ pub struct Leaks {
     pub lookups: FxHashMap<u64, Lookup>,
     /// Whether lookups of some were left out.
     pub lookups_cut: bool,
+    /// Why no calls and lookups were read at all.
+    pub calls_unread: Option<Limit>,
 }
 
 impl Leaks {
@@ -72,7 +74,8 @@ pub fn leaks(session: &Session, watch: &dyn Watch) -> Result<Leaks> {
     let mut code = Sites::new(session, Code::of(session)?);
     let mut readers = Lookups::new(session);
     let (lookups, lookups_cut) = (FxHashMap::default(), false);
-    let mut leaks = Leaks { goroutines, holders, clusters: Vec::new(), lookups, lookups_cut };
+    let calls_unread = session.types.program().is_arm().then_some(Limit::CallsUnread);
+    let mut leaks = Leaks { goroutines, holders, clusters: Vec::new(), lookups, lookups_cut, calls_unread };
     let mut clusters = Vec::new();
     for ((state, frames, created_by), members) in groups {
         let Some(first) = members.first().and_then(|&i| leaks.goroutines.all.get(i)) else { continue };

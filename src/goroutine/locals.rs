@@ -57,7 +57,6 @@ impl Level {
 pub struct Locals<'s> {
     session: &'s Session,
     goroutine: &'s Goroutine,
-    thread: Option<&'s Thread>,
 }
 
 impl<'s> Locals<'s> {
@@ -67,8 +66,7 @@ impl<'s> Locals<'s> {
         if program.dwarf.is_none() {
             return Err(no_dwarf(&program.path));
         }
-        let thread = session.threads.iter().find(|thread| Some(thread.tid) == goroutine.thread);
-        Ok(Locals { session, goroutine, thread })
+        Ok(Locals { session, goroutine })
     }
 
     /// How many lines the stack has, inlined calls counted.
@@ -105,11 +103,11 @@ impl<'s> Locals<'s> {
         let register = |number: u16| match (stopped_here, number) {
             (_, RSP) if !program.is_arm() => Some(frame.sp),
             (_, SP) if program.is_arm() => Some(frame.sp),
-            (Some(thread), number) if !program.is_arm() => register_of(thread, number),
+            (Some(thread), number) => thread.by_dwarf(number, program.is_arm()),
             _ => None,
         };
         // A return address may already belong to the next block.
-        let pc = frame.pc.wrapping_sub(program.bias).wrapping_sub(u64::from(stopped_here.is_none()));
+        let pc = frame.pc.wrapping_sub(program.bias).wrapping_sub(u64::from(!frame.exact));
         let (memory, bias) = (&*self.session.memory, program.bias);
         let scopes = dwarf.scopes(&Machine { pc, cfa: frame.end, bias, register: &register, memory })?;
         let lines = &frame.info.lines;
@@ -123,9 +121,11 @@ impl<'s> Locals<'s> {
 
     /// The registers of the thread, when it stopped in this very frame.
     fn registers_of(&self, index: usize, frame: &Frame) -> Option<&'s Thread> {
-        let thread = self.thread.filter(|_| index == 0)?;
-        let [pc, sp, _, _] = thread.pc_sp_bp_g(self.session.types.program().is_arm())?;
-        (pc == frame.pc && sp == frame.sp).then_some(thread)
+        let arm = self.session.types.program().is_arm();
+        let is_here =
+            |thread: &&Thread| thread.pc_sp_bp_g(arm).is_some_and(|[pc, sp, _, _]| pc == frame.pc && sp == frame.sp);
+        // No two threads share a stack.
+        self.session.threads.iter().find(is_here).filter(|_| index == 0 && frame.exact)
     }
 
     fn visible(&self, scope: Scope, line: &Line, frame: &Frame, pc: u64) -> Vec<Local> {
@@ -189,9 +189,3 @@ impl<'s> Locals<'s> {
 /// DWARF's numbers of the stack pointers of amd64 and arm64.
 const RSP: u16 = 7;
 const SP: u16 = 31;
-
-/// A general register of amd64 by DWARF's number (System V ABI, figure 3.36), out of `user_regs_struct`.
-fn register_of(thread: &Thread, number: u16) -> Option<u64> {
-    const PLACES: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16];
-    thread.registers.get(*PLACES.get(number as usize)?).copied()
-}

@@ -2,6 +2,7 @@
 
 mod clues;
 pub mod code;
+mod coroutines;
 pub mod holders;
 mod leads;
 pub mod leaks;
@@ -22,7 +23,7 @@ pub use code::{Code, Line};
 pub use notes::{Limit, ListNote, Torn, Unsearched};
 pub use runtime::Runtime;
 pub use shown::Shown;
-pub use stack::{Frame, On, Stack};
+pub use stack::{Broken, Frame, On, Stack};
 pub use wait::{Blocked, Case, Channel, Direction, Queue, Sync, SyncKind, SyncState};
 
 use crate::error::Watch;
@@ -31,6 +32,7 @@ use crate::map::GoMap;
 use crate::memory::Thread;
 use crate::session::Session;
 use crate::{Error, Result};
+use coroutines::Coroutines;
 use rustc_hash::{FxHashMap, FxHashSet};
 use semaphores::Semaphores;
 use stack::{Stacks, Start};
@@ -289,7 +291,8 @@ struct Reader<'r> {
     runtime: &'r Runtime<'r>,
     code: Code<'r>,
     waits: Waits<'r>,
-    threads: FxHashMap<u64, &'r Thread>,
+    /// Read when the first one parked at one is met.
+    coroutines: Option<Coroutines>,
     watch: &'r dyn Watch,
 }
 
@@ -305,7 +308,7 @@ impl<'r> Reader<'r> {
             runtime,
             code: Code::of(runtime.session)?,
             waits: Waits::new(runtime, Semaphores::read(runtime, watch)?),
-            threads: runtime.session.threads.iter().map(|thread| (thread.tid, thread)).collect(),
+            coroutines: None,
             watch,
         })
     }
@@ -358,7 +361,7 @@ impl<'r> Reader<'r> {
         }
         match self.ancestors(word(&g, at.ancestors)) {
             Ok(ancestors) => goroutine.ancestors = ancestors,
-            Err(error) => goroutine.torn.push(format!("who started it cannot be read: {error}")),
+            Err(error) => goroutine.torn.push(Torn::Ancestors(error)),
         }
         let m = word(&g, at.m);
         if m != 0 {
@@ -371,11 +374,22 @@ impl<'r> Reader<'r> {
         if let Some(why) = &goroutine.stack.broken {
             goroutine.torn.push(Torn::StackEnds(why.clone()));
         }
-        if goroutine.reason.is_some() {
+        if goroutine.reason.as_deref() == Some(layout::WAITS_FOR_COROUTINE) {
+            goroutine.blocked_on = self.coroutine_of(address)?;
+        } else if goroutine.reason.is_some() {
             let timer = at.timer.map_or(0, |at| word(&g, at));
             goroutine.blocked_on = self.waits.blocked_on(&goroutine, word(&g, at.waiting), timer);
         }
         Ok(Some(goroutine))
+    }
+
+    /// The coroutine that the goroutine whose g is at `g` is parked at.
+    fn coroutine_of(&mut self, g: u64) -> Result<Option<Blocked>> {
+        let known = match self.coroutines.take() {
+            Some(known) => known,
+            None => Coroutines::read(self.runtime, &mut self.code, self.watch)?,
+        };
+        Ok(self.coroutines.insert(known).of(g))
     }
 
     fn reason(&self, status: u32, g: &[u8]) -> Option<Arc<str>> {
@@ -469,13 +483,11 @@ impl<'r> Reader<'r> {
         let start = match goroutine.status {
             layout::SYSCALL if syscall.sp != 0 => syscall,
             layout::RUNNING | layout::SYSCALL => {
-                let registers = goroutine.thread.and_then(|tid| self.threads.get(&tid)).and_then(|t| self.registers(t));
-                let Some(registers) = registers else {
-                    let broken = Some("it is running, and its thread's registers are not known".to_string());
-                    return Stack { frames: Vec::new(), broken };
-                };
                 stacks.system = self.stack_of(m.wrapping_add(self.runtime.m.g0));
                 stacks.signal = self.stack_of(m.wrapping_add(self.runtime.m.gsignal));
+                let Some(registers) = self.registers(goroutine.thread, &stacks) else {
+                    return Stack { frames: Vec::new(), broken: Some(Broken::NoRegisters) };
+                };
                 stacks.saved = Some(saved);
                 self.before_vdso(m).unwrap_or(registers)
             }
@@ -502,11 +514,17 @@ impl<'r> Reader<'r> {
         (end(self.runtime.g.stack_lo).unwrap_or(0), end(self.runtime.g.stack_hi).unwrap_or(0))
     }
 
-    fn registers(&self, thread: &Thread) -> Option<Start> {
-        // user_regs_struct: rip 16, rsp 19; user_pt_regs: pc 32, sp 31, x30 30.
-        let (pc, sp, lr) = if self.runtime.arm { (32, 31, Some(30)) } else { (16, 19, None) };
-        let register = |i: usize| thread.registers.get(i).copied();
-        Some(Start { pc: register(pc)?, sp: register(sp)?, lr: lr.and_then(register).unwrap_or(0), exact: true })
+    /// Where the thread is that runs a goroutine with these stacks: the one of that ID, else the one that is on them,
+    /// for in another PID namespace threads have other IDs.
+    fn registers(&self, tid: Option<u64>, stacks: &Stacks) -> Option<Start> {
+        let (arm, threads) = (self.runtime.arm, &self.runtime.session.threads);
+        let start = |thread: &Thread| {
+            let [pc, sp, _, _] = thread.pc_sp_bp_g(arm)?;
+            Some(Start { pc, sp, lr: thread.link(arm).unwrap_or(0), exact: true })
+        };
+        let on_stacks = |start: &Start| stacks.of(start.sp).is_some();
+        let named = threads.iter().find(|thread| Some(thread.tid) == tid).and_then(start);
+        named.filter(on_stacks).or_else(|| threads.iter().filter_map(start).find(on_stacks)).or(named)
     }
 }
 

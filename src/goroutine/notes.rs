@@ -1,5 +1,6 @@
 //! What could not be read of goroutines, or was left out of a search: kinds, with their words.
 
+use super::stack::Broken;
 use super::Goroutine;
 use crate::memory::MemoryError;
 use crate::Error;
@@ -52,7 +53,9 @@ pub enum Torn {
     /// Its labels, and why.
     Labels(Error),
     /// Its stack is not whole, and why.
-    StackEnds(String),
+    StackEnds(Broken),
+    /// The record of who started it, and why.
+    Ancestors(Error),
 }
 
 impl fmt::Display for Torn {
@@ -61,6 +64,7 @@ impl fmt::Display for Torn {
             Torn::Status(status) => write!(f, "status {status} is not known"),
             Torn::StackMoves => f.write_str("its stack was being moved; it may be half in the old place"),
             Torn::Labels(error) => write!(f, "its labels cannot be read: {error}"),
+            Torn::Ancestors(error) => write!(f, "who started it cannot be read: {error}"),
             Torn::StackEnds(why) => write!(f, "its stack ends early: {why}"),
         }
     }
@@ -79,6 +83,8 @@ pub enum Limit {
     Others(Unsearched),
     /// So many bytes of where that was looked for could not be read.
     Unread(u64),
+    /// Calls before a wait were not looked for: this processor's code is not decoded.
+    CallsUnread,
 }
 
 impl fmt::Display for Limit {
@@ -95,6 +101,10 @@ impl fmt::Display for Limit {
                     "{bytes} bytes of heap, variables and stacks cannot be read: more may lead to what is waited on"
                 )
             }
+            Limit::CallsUnread => f.write_str(
+                "machine code of arm64 is not read yet: which map operations came before a wait and which keys they \
+                 looked up is not known here",
+            ),
             Limit::Others(why) => write!(f, "who else could end a wait was not looked for: {why}"),
         }
     }
@@ -104,7 +114,7 @@ impl fmt::Display for Limit {
 #[derive(Debug, Clone)]
 pub enum Unsearched {
     /// A stack that cannot be walked may lead anywhere.
-    Stack { goid: u64, broken: Option<String> },
+    Stack { goid: u64, broken: Option<Broken> },
     /// The list of goroutines is torn.
     List(ListNote),
     /// The heap or the runtime's records were not found.

@@ -33,6 +33,8 @@ pub struct GLayout {
     pub waiting: usize,
     pub labels: usize,
     pub timer: Option<usize>,
+    /// Missing before Go 1.22.
+    pub coroarg: Option<usize>,
 }
 
 /// Field offsets of `runtime.m` and `runtime.p`.
@@ -152,6 +154,7 @@ impl<'a> Runtime<'a> {
             waiting: at("waiting")?,
             labels: at("labels")?,
             timer: maybe("timer")?,
+            coroarg: maybe("coroarg")?,
         };
         let m = MLayout {
             g0: need("runtime.m", "g0")?,

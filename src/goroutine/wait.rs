@@ -23,6 +23,9 @@ pub enum Blocked {
     Cond { address: u64 },
     /// A descriptor that the network poller watches.
     Poll { desc: u64, fd: Option<u64> },
+    /// A coroutine's switch: who asked it for more waits for its goroutine, by the address of that g; that one itself
+    /// waits until somebody asks.
+    Coroutine { address: u64, goroutine: Option<u64> },
     /// A timer, with its due time on the runtime's clock in ns.
     Timer { due: Option<i64> },
 }
@@ -143,6 +146,7 @@ impl Blocked {
             },
             Blocked::Cond { .. } => "cond",
             Blocked::Poll { .. } => "netpoll",
+            Blocked::Coroutine { .. } => "coroutine",
             Blocked::Timer { .. } => "timer",
         }
     }
@@ -156,6 +160,7 @@ impl Blocked {
             Blocked::Semaphore(sync) => vec![sync.address],
             Blocked::Cond { address } => vec![*address],
             Blocked::Poll { desc, .. } => vec![*desc],
+            Blocked::Coroutine { address, .. } => vec![*address],
         }
     }
 }

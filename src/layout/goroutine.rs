@@ -62,6 +62,7 @@ pub const RECORDS: &[(&str, &str, [u16; 8])] = &[
     ("runtime.g",        "waiting",     [ 328,  312,  312,  320,  320,  312,  320,  320]),
     ("runtime.g",        "labels",      [ 360,  344,  344,  352,  352,  344,  352,  352]),
     ("runtime.g",        "timer",       [ 368,  352,  352,  360,  360,  352,  360,  360]),
+    ("runtime.g",        "coroarg",     [NONE, NONE,  368,  384,  384,  376,  384,  384]),
     ("runtime.m",        "g0",          [   0,    0,    0,    0,    0,    0,    0,    0]),
     ("runtime.m",        "gsignal",     [  80,   80,   80,   80,   80,   72,   72,   72]),
     ("runtime.m",        "procid",      [  72,   72,   72,   72,   72,   64,   64,   64]),
@@ -106,6 +107,9 @@ pub fn record(go: (u32, u32), ty: &str, path: &str) -> Option<u64> {
 pub fn goid(go: (u32, u32)) -> u64 {
     record(go, "runtime.g", "goid").unwrap_or(152)
 }
+
+/// `runtime.waitReasonCoroutine`, in the target's own texts (src/runtime/runtime2.go go1.23 to 1.27).
+pub const WAITS_FOR_COROUTINE: &str = "coroutine";
 
 /// The first texts of `runtime.waitReasonStrings` in every version, and how many there are.
 pub const FIRST_REASONS: [&str; 2] = ["", "GC assist marking"];

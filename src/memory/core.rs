@@ -3,7 +3,7 @@
 //! A kernel core leaves out pages that a file can supply (text, read-only data); those come from the
 //! files named in its NT_FILE note, after their build IDs have been compared.
 
-use super::{Memory, MemoryError, Place, Region};
+use super::{Memory, MemoryError, Place, Region, Thread};
 use crate::binary::elf::{self, BuildIds};
 use crate::files::{Mapped, Stamp};
 use crate::{Error, Result};
@@ -13,29 +13,6 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::LittleEndian;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-/// Registers of a thread at the moment of the dump.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thread {
-    /// Kernel thread ID.
-    pub tid: u64,
-    /// General registers as the kernel lays them out: `user_regs_struct` (27 words) on amd64,
-    /// `user_pt_regs` (34 words) on arm64.
-    pub registers: Vec<u64>,
-}
-
-impl Thread {
-    /// Program counter, stack pointer, frame pointer and g: rip, rsp, rbp and r14 on amd64; pc, sp, x29 and x28
-    /// on arm64.
-    pub fn pc_sp_bp_g(&self, arm: bool) -> Option<[u64; 4]> {
-        let indices = if arm { [32, 31, 29, 28] } else { [16, 19, 4, 1] };
-        let mut values = [0; 4];
-        for (value, index) in values.iter_mut().zip(indices) {
-            *value = *self.registers.get(index)?;
-        }
-        Some(values)
-    }
-}
 
 /// A mapped file of the dumped process.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,13 +9,15 @@ mod debugger;
 mod process;
 mod rights;
 mod stop;
+mod thread;
 
 pub use backed::BackedMemory;
 pub use blocks::{each_block, Block};
-pub use core::{CoreMemory, Thread};
+pub use core::CoreMemory;
 pub use debugger::DebuggerMemory;
 pub use process::ProcessMemory;
 pub use stop::STOP_WITHIN;
+pub use thread::{Thread, Threads};
 
 use crate::files::Stamp;
 use byteorder::{ByteOrder, LittleEndian as LE};

@@ -343,6 +343,8 @@ struct Joiner<'t> {
     memory: FxHashMap<u64, TargetGoroutine>,
     /// Whether memory was read, and whether all its maps were searched.
     searched: Option<bool>,
+    /// Whether memory tells of no map operations before waits, because they were not read.
+    calls_unread: bool,
 }
 
 /// A cluster while members are still found.
@@ -374,6 +376,7 @@ impl<'t> Joiner<'t> {
             ids: Vec::new(),
             memory: FxHashMap::default(),
             searched: None,
+            calls_unread: false,
         }
     }
 
@@ -440,6 +443,7 @@ impl<'t> Joiner<'t> {
     /// Takes in a core or process: goroutines by id, those that no profile names by stack or on their own.
     fn add_memory(&mut self, target: Target) {
         self.map = target.map;
+        self.calls_unread = target.calls_unread;
         self.searched = Some(target.whole_scan && target.maps_scanned > 0);
         for goroutine in target.goroutines {
             let goid = goroutine.goid;
@@ -743,7 +747,12 @@ impl<'t> Joiner<'t> {
         let clusters: Vec<Cluster> =
             drafts.into_iter().map(|(new, cluster)| Cluster { id: format!("c{}", new + 1), ..cluster }).collect();
         let looked = clusters.iter().any(|cluster| cluster.lookup.as_ref().is_some_and(|looked| looked.key.is_some()));
-        let limits = limits(&inputs, self.trace, self.knows_ids, self.map.as_ref(), looked);
+        let mut limits = limits(&inputs, self.trace, self.knows_ids, self.map.as_ref(), looked);
+        if self.calls_unread {
+            // It says why keys are not known, before all else.
+            limits.retain(|limit| *limit != Limit::NoKeySurvives);
+            limits.insert(0, Limit::CallsUnread);
+        }
         let mut conflicts: Vec<String> = self.compared.into_iter().map(|(_, sentence)| sentence).collect();
         conflicts.append(&mut self.conflicts);
         if let Some(more) = conflicts.len().checked_sub(MAX_CONFLICTS).filter(|&more| more > 0) {

@@ -353,6 +353,8 @@ impl Cluster {
 /// What is not known, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
+    /// Memory was read, but not the code that tells of map operations before waits and their keys.
+    CallsUnread,
     /// Memory was read, and no key that was looked up survives in it.
     NoKeySurvives,
     NoMemory,
@@ -369,7 +371,9 @@ impl Limit {
     /// What is not known, as records name it.
     pub fn what(self) -> &'static str {
         match self {
-            Limit::NoKeySurvives | Limit::NoMemory | Limit::NoKeyGiven | Limit::KeyOfUser => "keys",
+            Limit::CallsUnread | Limit::NoKeySurvives | Limit::NoMemory | Limit::NoKeyGiven | Limit::KeyOfUser => {
+                "keys"
+            }
             Limit::NoTrace => "block_times",
             Limit::NoCpuSamples => "lookups",
             Limit::NoProfile => "wait_reasons",
@@ -379,7 +383,10 @@ impl Limit {
 
     /// Whether it is about the keys that were looked up.
     pub fn is_of_keys(self) -> bool {
-        matches!(self, Limit::NoKeySurvives | Limit::NoMemory | Limit::NoKeyGiven | Limit::KeyOfUser)
+        matches!(
+            self,
+            Limit::CallsUnread | Limit::NoKeySurvives | Limit::NoMemory | Limit::NoKeyGiven | Limit::KeyOfUser
+        )
     }
 }
 
@@ -387,6 +394,7 @@ impl Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Limit::CallsUnread => return write!(f, "{}", crate::goroutine::Limit::CallsUnread),
             Limit::NoKeySurvives => "no key that was looked up survives in memory: only stored keys are named",
             Limit::NoMemory => "no core or process was read: which map and which key are not known",
             Limit::NoKeyGiven => "no --key was given: which key was looked up is not known; only stored keys are named",
@@ -509,6 +517,8 @@ pub struct Target {
     pub complete: bool,
     /// The map to draw.
     pub map: Option<MapView>,
+    /// Whether map operations before waits and looked-up keys were not read at all, for want of a decoder.
+    pub calls_unread: bool,
     /// What could not be read.
     pub limits: Vec<String>,
     pub notes: Vec<String>,
