@@ -10,7 +10,7 @@ use crate::evidence::join::Target;
 use crate::evidence::{join, profile_report::profile_report, trace, EvidenceFile};
 use crate::files;
 use crate::heap::identify::map_at;
-use crate::memory::{DebuggerMemory, Memory, STOP_WITHIN};
+use crate::memory::{DebuggerMemory, Memory, Thread, STOP_WITHIN};
 use crate::report::{self, Form};
 use crate::session::{MapRef, Session};
 use crate::value::{Options, FOLLOW_LIMIT};
@@ -19,6 +19,7 @@ use pyo3::exceptions::{PyBrokenPipeError, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -306,12 +307,14 @@ impl PyMap {
 struct PySession {
     session: RefCell<Session>,
     number: u64,
+    /// Gives `[(kernel's thread ID, {register: value})]` of a debugger's threads that stand still.
+    read_threads: Option<Py<PyAny>>,
 }
 
 impl PySession {
-    fn new(session: Session) -> PySession {
+    fn new(session: Session, read_threads: Option<Py<PyAny>>) -> PySession {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        PySession { session: RefCell::new(session), number: NEXT.fetch_add(1, Ordering::Relaxed) }
+        PySession { session: RefCell::new(session), number: NEXT.fetch_add(1, Ordering::Relaxed), read_threads }
     }
 
     /// The session for one call, which reads the target's memory anew.
@@ -319,8 +322,25 @@ impl PySession {
         // Whoever has it already is in the middle of a look, of which this one is a part.
         if let Ok(mut session) = self.session.try_borrow_mut() {
             session.look_again();
+            if self.read_threads.is_some() {
+                session.threads.forget();
+            }
         }
         self.held()
+    }
+
+    /// The same, with the registers of a debugger's threads; not for expressions, in the middle of which a debugger had
+    /// better select no other thread.
+    fn look_with_threads(&self, py: Python<'_>) -> PyResult<Shared<'_>> {
+        let shared = self.look();
+        let session = shared.get();
+        if let Some(read) = self.read_threads.as_ref().filter(|_| !session.threads.are_known()) {
+            let arm = session.types.program().is_arm();
+            let found: Vec<(u64, HashMap<String, u64>)> = read.call0(py)?.extract(py)?;
+            let threads = found.iter().filter_map(|(tid, values)| Thread::named(*tid, values, arm));
+            session.threads.set(threads.collect());
+        }
+        Ok(shared)
     }
 
     /// The session for a watch, which looks again at each hit.
@@ -348,7 +368,7 @@ impl PySession {
     #[pyo3(signature = (core, executable=None))]
     fn core(py: Python<'_>, core: PathBuf, executable: Option<PathBuf>) -> PyResult<PySession> {
         let session = guarded(py, || Session::core(&core, executable.as_deref()))?;
-        Ok(PySession::new(session))
+        Ok(PySession::new(session, None))
     }
 
     /// A live process, stopped while the session lives if `stop`, within `stop_timeout` seconds.
@@ -364,20 +384,33 @@ impl PySession {
         let within = Duration::try_from_secs_f64(stop_timeout).unwrap_or(STOP_WITHIN);
         let watch = PyWatch::new(None);
         let session = guarded(py, || Session::process(pid, executable.as_deref(), stop.then_some(within), &watch))?;
-        Ok(PySession::new(session))
+        Ok(PySession::new(session, None))
     }
 
-    /// A live process that the calling debugger holds.
+    /// A live process that the calling debugger holds; `threads()` gives the registers of its threads.
     #[staticmethod]
-    #[pyo3(signature = (pid, executable=None))]
-    fn held_process(py: Python<'_>, pid: i32, executable: Option<PathBuf>) -> PyResult<PySession> {
+    #[pyo3(signature = (pid, executable=None, threads=None))]
+    fn held_process(
+        py: Python<'_>,
+        pid: i32,
+        executable: Option<PathBuf>,
+        threads: Option<Py<PyAny>>,
+    ) -> PyResult<PySession> {
         let session = guarded(py, || Session::held_process(pid, executable.as_deref()))?;
-        Ok(PySession::new(session))
+        Ok(PySession::new(session, threads))
     }
 
-    /// Any target, read by `read(address, length) -> bytes or None`; `entry` is its run-time entry point.
+    /// Any target, read by `read(address, length) -> bytes or None`; `entry` is its run-time entry point, `threads()`
+    /// gives the registers of its threads.
     #[staticmethod]
-    fn remote(py: Python<'_>, read: Py<PyAny>, executable: PathBuf, entry: Option<u64>) -> PyResult<PySession> {
+    #[pyo3(signature = (read, executable, entry, threads=None))]
+    fn remote(
+        py: Python<'_>,
+        read: Py<PyAny>,
+        executable: PathBuf,
+        entry: Option<u64>,
+        threads: Option<Py<PyAny>>,
+    ) -> PyResult<PySession> {
         let reader = move |address: u64, buf: &mut [u8]| {
             Python::attach(|py| {
                 let answer = read.call1(py, (address, buf.len()));
@@ -393,7 +426,7 @@ impl PySession {
         };
         let memory: Arc<dyn Memory> = Arc::new(DebuggerMemory::new(Box::new(reader), Vec::new()));
         let session = guarded(py, || Session::remote(memory, &executable, entry))?;
-        Ok(PySession::new(session))
+        Ok(PySession::new(session, threads))
     }
 
     /// What the user should know of the source, one sentence each.
@@ -415,7 +448,7 @@ impl PySession {
     /// The map that an expression over the variables of a goroutine's frame (None: of the innermost with such a
     /// name) and package variables leads to.
     fn resolve_in(&self, py: Python<'_>, expression: &str, goid: u64, frame: Option<usize>) -> PyResult<PyMap> {
-        let (session, at) = (self.look(), InFrame { goid, frame });
+        let (session, at) = (self.look_with_threads(py)?, InFrame { goid, frame });
         let watch = PyWatch::new(None);
         Ok(self.found(guarded(py, || answer::resolve_in(session.get(), expression, at, &watch))?))
     }
@@ -428,7 +461,7 @@ impl PySession {
         goid: u64,
         frame: Option<usize>,
     ) -> PyResult<(String, Vec<u8>)> {
-        let (session, at) = (self.look(), InFrame { goid, frame });
+        let (session, at) = (self.look_with_threads(py)?, InFrame { goid, frame });
         let watch = PyWatch::new(None);
         Ok(guarded(py, || answer::evaluate_in(session.get(), expression, at, &watch))?)
     }
@@ -552,7 +585,7 @@ impl PySession {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<()> {
-        let session = self.look();
+        let session = self.look_with_threads(py)?;
         let sort = match sort {
             "count" => ListSort::Count,
             "waste" => ListSort::Waste,
@@ -573,7 +606,7 @@ impl PySession {
         show: ShowArgs,
         to: OutputArgs,
     ) -> PyResult<()> {
-        let (session, key, show) = (self.look(), key.into(), show.into());
+        let (session, key, show) = (self.look_with_threads(py)?, key.into(), show.into());
         let budget = Duration::try_from_secs_f64(budget).ok().filter(|budget| !budget.is_zero());
         Output::open(to)?
             .run(py, move |watch, out| answer::why_all(session.get(), &key, limit, budget, &show, watch, out))
@@ -582,7 +615,7 @@ impl PySession {
     /// Checks one map, or all that can be reached; returns whether something is wrong.
     #[pyo3(signature = (map, *, name, json, to))]
     fn check(&self, py: Python<'_>, map: Option<&PyMap>, name: String, json: bool, to: OutputArgs) -> PyResult<bool> {
-        let (session, map) = (self.look(), map.map(|map| self.own(map)).transpose()?);
+        let (session, map) = (self.look_with_threads(py)?, map.map(|map| self.own(map)).transpose()?);
         Output::open(to)?.run(py, move |watch, out| {
             let session = session.get();
             match map {
@@ -602,7 +635,8 @@ impl PySession {
         key: Option<String>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<PyTarget> {
-        let (session, map, watch) = (self.look(), map.map(|map| self.own(map)).transpose()?, PyWatch::new(progress));
+        let (session, map, watch) =
+            (self.look_with_threads(py)?, map.map(|map| self.own(map)).transpose()?, PyWatch::new(progress));
         let key = key.map(KeyInput::Literal);
         Ok(PyTarget(guarded(py, || {
             let session = session.get();
@@ -687,7 +721,7 @@ impl PySession {
         json: bool,
         to: OutputArgs,
     ) -> PyResult<()> {
-        let session = self.look();
+        let session = self.look_with_threads(py)?;
         Output::open(to)?.run(py, move |watch, out| {
             let bad = |e: regex::Error| Error::Usage(format!("--func is not a regular expression: {e}"));
             let func = func.map(|func| regex::Regex::new(&func)).transpose().map_err(bad)?;
@@ -700,14 +734,14 @@ impl PySession {
     /// Shows one goroutine with its stack.
     #[pyo3(signature = (goid, *, json, to))]
     fn goroutine(&self, py: Python<'_>, goid: u64, json: bool, to: OutputArgs) -> PyResult<()> {
-        let session = self.look();
+        let session = self.look_with_threads(py)?;
         Output::open(to)?.run(py, move |watch, out| answer::goroutine(session.get(), goid, json, watch, out))
     }
 
     /// Shows the variables of a goroutine's frame, or of all its frames.
     #[pyo3(signature = (goid, frame, *, show, to))]
     fn locals(&self, py: Python<'_>, goid: u64, frame: Option<usize>, show: ShowArgs, to: OutputArgs) -> PyResult<()> {
-        let (session, at, show) = (self.look(), InFrame { goid, frame }, Show::from(show));
+        let (session, at, show) = (self.look_with_threads(py)?, InFrame { goid, frame }, Show::from(show));
         Output::open(to)?.run(py, move |watch, out| answer::locals(session.get(), at, &show, watch, out))
     }
 
@@ -722,7 +756,7 @@ impl PySession {
         json: bool,
         to: OutputArgs,
     ) -> PyResult<bool> {
-        let session = self.look();
+        let session = self.look_with_threads(py)?;
         Output::open(to)?.run(py, move |watch, out| {
             let graph = graph.map(|name| answer::Language::of(&name)).transpose()?;
             let options = LeaksOptions { all, json, graph, fail_on: answer::fail_on(&fail_on)? };
@@ -733,7 +767,7 @@ impl PySession {
     /// Explains one goroutine.
     #[pyo3(signature = (goid, *, graph, json, to))]
     fn explain(&self, py: Python<'_>, goid: u64, graph: Option<String>, json: bool, to: OutputArgs) -> PyResult<()> {
-        let session = self.look();
+        let session = self.look_with_threads(py)?;
         Output::open(to)?.run(py, move |watch, out| {
             let graph = graph.map(|name| answer::Language::of(&name)).transpose()?;
             answer::explain(session.get(), goid, json, graph, watch, out)

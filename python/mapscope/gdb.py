@@ -157,13 +157,13 @@ def _open(inferior, kind, core, program):
         is_ours = not (inferior.progspace.filename or "").startswith("target:")
         local = program if program and is_ours and os.path.exists(program) else None
         try:
-            return _native.Session.held_process(inferior.pid, local)
+            return _native.Session.held_process(inferior.pid, local, _threads(inferior))
         except Error:
             if local is None:
                 raise
     if not program or not os.path.exists(program):
         raise Error("the executable is not on this machine; give it with the file command")
-    return _native.Session.remote(_reader(inferior), program, _entry_point())
+    return _native.Session.remote(_reader(inferior), program, _entry_point(), _threads(inferior))
 
 
 def _reader(inferior):
@@ -174,6 +174,51 @@ def _reader(inferior):
             return None
 
     return read
+
+
+#: The registers that code keeps values in, by gdb's name of the architecture.
+_REGISTERS = {
+    "i386:x86-64": ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"] + ["r%d" % i for i in range(8, 16)] + ["rip"],
+    "aarch64": ["x%d" % i for i in range(31)] + ["sp", "pc"],
+}
+
+
+def _threads(inferior):
+    """A function that gives the kernel's ID and the registers of each thread that stands still."""
+    def read():
+        thread, frame = gdb.selected_thread(), _selected_frame()
+        try:
+            stopped = [each for each in inferior.threads() if each.is_valid() and each.is_stopped()]
+            return [(each.ptid[1], _registers(each)) for each in stopped]
+        finally:
+            if thread is not None and thread.is_valid():
+                thread.switch()
+            if frame is not None and frame.is_valid():
+                frame.select()
+
+    return read
+
+
+def _selected_frame():
+    try:
+        return gdb.selected_frame()
+    except gdb.error:
+        return None
+
+
+def _registers(thread):
+    """The registers of a thread by name, as far as gdb has them."""
+    values = {}
+    try:
+        thread.switch()
+        frame = gdb.newest_frame()
+        for name in _REGISTERS.get(frame.architecture().name(), ()):
+            value = frame.read_register(name)
+            if not value.is_optimized_out:
+                values[name] = int(value.cast(_word()))
+    except (gdb.error, ValueError):
+        pass
+    return values
 
 
 def _entry_point():

@@ -77,12 +77,12 @@ def _open(target, process):
             return _native.Session.core(core, program)
     elif target.GetPlatform().GetName() == "host" and process.GetProcessID():
         try:
-            return _native.Session.held_process(process.GetProcessID(), program)
+            return _native.Session.held_process(process.GetProcessID(), program, _threads(process))
         except Error:
             pass
     if not program or not os.path.exists(program):
         raise Error("the executable is not on this machine; create the target with it")
-    return _native.Session.remote(_reader(process), program, _entry_point(target))
+    return _native.Session.remote(_reader(process), program, _entry_point(target), _threads(process))
 
 
 def _core_path(process):
@@ -111,6 +111,26 @@ def _reader(process):
         return data if error.Success() else None
 
     return read
+
+
+def _threads(process):
+    """A function that gives the kernel's ID and the general registers of each thread."""
+    def read():
+        return [(thread.GetThreadID(), _registers(thread)) for thread in process]
+
+    return read
+
+
+def _registers(thread):
+    """The registers of a thread by name, as far as lldb has them."""
+    values = {}
+    # lldb puts the general ones first.
+    for register in next(iter(thread.GetFrameAtIndex(0).GetRegisters()), ()):
+        error = lldb.SBError()
+        value = register.GetValueAsUnsigned(error, 0)
+        if error.Success():
+            values[register.GetName()] = value
+    return values
 
 
 def _entry_point(target):

@@ -220,7 +220,14 @@ fn step(
     let Some(on) = stacks.of(at.sp) else {
         return Err(Broken::OffStack { sp: at.sp });
     };
+    let called_by_debugger = |frames: &[Frame]| Broken::CalledByDebugger {
+        func: frames.last().map_or("", |frame| frame.info.func()).to_string(),
+    };
     let Some(info) = code.at(at.pc, !at.exact) else {
+        // gdb has the function return to an instruction on its stack.
+        if !at.exact && stacks.of(at.pc).is_some() {
+            return Err(called_by_debugger(frames));
+        }
         return Err(Broken::Foreign { pc: at.pc, whose: foreign(runtime, at.pc) });
     };
     let lost = || Broken::NoFrameSize { func: info.func().into(), pc: at.pc };
@@ -231,9 +238,9 @@ fn step(
     // cgocallback leaves a frame on both stacks, so that one walks on to the Go that called C (src/runtime/asm_amd64.s).
     let writes_sp = info.writes_sp && func != "runtime.cgocallback";
     let top = info.top_frame;
+    // lldb has it return to where the program began.
     if !at.exact && at.pc == info.entry && runtime.session.types.program().entry() == at.pc {
-        let called = frames.last().map_or("", |frame| frame.info.func());
-        return Err(Broken::CalledByDebugger { func: called.into() });
+        return Err(called_by_debugger(frames));
     }
     frames.push(Frame { pc: at.pc, exact: at.exact, sp: at.sp, end, on, info });
     // The kernel put the interrupted registers right above the handler's frame.

@@ -106,7 +106,11 @@ impl Threads {
 
 impl From<Vec<Thread>> for Threads {
     fn from(threads: Vec<Thread>) -> Threads {
-        Threads(OnceLock::from(threads))
+        // None at all are not known yet.
+        match threads.is_empty() {
+            true => Threads::default(),
+            false => Threads(OnceLock::from(threads)),
+        }
     }
 }
 

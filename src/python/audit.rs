@@ -27,7 +27,7 @@ impl PyPolicy {
     /// The maps of a session, as far as this policy asks for them.
     #[pyo3(signature = (session, *, progress=None))]
     fn maps_of(&self, py: Python<'_>, session: &PySession, progress: Option<Py<PyAny>>) -> PyResult<PyMaps> {
-        let (session, watch) = (session.look(), PyWatch::new(progress));
+        let (session, watch) = (session.look_with_threads(py)?, PyWatch::new(progress));
         Ok(PyMaps(guarded(py, || match self.0.asks_for_maps() {
             true => map_facts(session.get(), self.0.asks_for_keys(), &watch),
             false => Ok(Maps::default()),
