@@ -86,7 +86,7 @@ def test_ops_counts_what_it_was_told_to_do(version, by_signal):
     assert {count["map"] for count in counts} <= {t["name"] for t in sample.truth}
 
 
-@pytest.mark.parametrize("name", unpack.SAMPLES)
+@pytest.mark.parametrize("name", [name for name in unpack.SAMPLES if not name.startswith("arm64")])
 def test_committed_samples_unpack_whole(name):
     dump = unpack.unpack(name)
     assert dump.core.read_bytes()[:4] == dump.exe.read_bytes()[:4] == b"\x7fELF"

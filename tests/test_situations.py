@@ -8,6 +8,7 @@ from collections import Counter
 
 import build
 import pytest
+import unpack
 from conftest import cli, documents, gdb
 from test_goroutines import alike, equal, told, traceback
 from test_lldb import LLDB, lldb
@@ -74,6 +75,36 @@ def test_stacks_in_a_core_are_the_runtimes_own(version, variant):
         assert goroutine["torn"] == [] and goroutine["stack"][-1]["func"] == "runtime.goexit"
         assert {"main.spin", "main.mix", "main.calls"} & {f["func"] for f in goroutine["stack"]}
     assert not any(goroutines[goid]["system"] for goids in of.values() for goid in goids)
+
+
+def test_stacks_of_arm64_are_the_runtimes_own():
+    """Without DWARF; of a core that qemu's user emulation wrote."""
+    dump = unpack.unpack("arm64-1.27.3")
+    of = kinds(build.read_truth(dump.truth)[0], "1.27.3")
+    text = (dump.core.parent / "traceback.txt").read_text()
+    goroutines = {g["goid"]: g for g in ask(dump, "goroutines")["goroutines"]}
+    still = {goid: g for goid, g in goroutines.items() if g["status"] in ("waiting", "runnable")}
+    printed = traceback(text)
+    assert [goid for goid, g in still.items() if not equal(g, printed[goid])] == []
+    assert len(of["preempted"] & set(still)) >= 2 and of["sigpanic"] | of["deep"] <= set(still)
+
+
+def test_what_is_not_read_of_arm64_is_said():
+    dump = unpack.unpack("arm64-1.27.3")
+    [goid, *_] = kinds(build.read_truth(dump.truth)[0], "1.27.3")["coroutine-waits"]
+    unread = "machine code of arm64 is not read yet"
+    for verb in ("leaks", "evidence"):
+        answer = ask(dump, verb)
+        assert [limit["reason"].startswith(unread) for limit in answer["limits"]].count(True) == 1
+    assert f"note: {unread}" in cli("--core", dump.exe, dump.core, "leaks").stdout
+    assert f"note: {unread}" in cli("--core", dump.exe, dump.core, "explain", goid).stdout
+    assert unread in cli("--core", dump.exe, dump.core, "evidence").stdout
+    audit = ask(dump, "audit")
+    assert audit["unchecked"]["leaks"].startswith(unread) and not audit["passed"] and "leaks" not in audit["checked"]
+    # Where it is read nothing of the kind is said.
+    dump, _, _ = core("1.27.3")
+    assert not any(limit["reason"].startswith(unread) for limit in ask(dump, "leaks")["limits"])
+    assert "leaks" in ask(dump, "audit")["checked"]
 
 
 def check_live(answer, truth, version, cgo=False):
