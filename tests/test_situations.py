@@ -226,6 +226,39 @@ for thread in gdb.selected_inferior().threads():
 """
 
 
+#: What a debugger does then to have Go call a function (debugCallV2 in src/runtime/asm_amd64.s, go1.19 to 1.27), up to where
+#: the runtime says that it may.
+INJECT = SELECT + """
+unsigned = gdb.lookup_type("unsigned long")
+frame, inferior = gdb.newest_frame(), gdb.selected_inferior()
+pc, sp = (int(frame.read_register(name).cast(unsigned)) for name in ("rip", "rsp"))
+inferior.write_memory(sp - 8, pc.to_bytes(8, "little"))
+inferior.write_memory(sp - 24, (64).to_bytes(8, "little"))
+gdb.execute("set $rip = (unsigned long)&'runtime.debugCallV2'")
+gdb.execute("frame 0")
+gdb.execute("set $rsp = %d" % (sp - 8))
+gdb.execute("continue")
+gdb.execute("print $r12")
+"""
+
+
+@pytest.mark.parametrize("version", ("1.21.13", "1.27.3"))
+def test_what_an_injected_call_interrupted_is_walked(version, tmp_path):
+    exe, script = build.build("spinning", version), tmp_path / "inject.py"
+    script.write_text(INJECT)
+    with build.live(exe) as sample:
+        done = gdb("-p", sample.pid, commands=["set language c", f"source {script}", "gomap goroutines --json"])
+    assert "SIGTRAP" in done.stdout and "$1 = 0\n" in done.stdout, done.stdout
+    [answer] = documents(done.stdout)
+    interrupted = [g for g in answer["goroutines"] if g["reason"] == "debug call"]
+    [names] = [[f["func"] for f in g["stack"]] for g in interrupted]
+    at = names.index("runtime.debugCallV2")
+    assert names[at + 1] == "main.spin" and names[-1] == "runtime.goexit"
+    assert all(g["torn"] == [] for g in interrupted)
+    [calling] = [g for g in answer["goroutines"] if "debugCall64" in [f["func"] for f in g["stack"]]]
+    assert calling["status"] == "running" and calling["torn"] == []
+
+
 def test_a_function_that_a_debugger_calls_is_told(tmp_path):
     exe, script = build.build("spinning", "1.27.3"), tmp_path / "select.py"
     script.write_text(SELECT)
