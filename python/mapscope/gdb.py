@@ -215,7 +215,7 @@ def _registers(thread):
         for name in _REGISTERS.get(frame.architecture().name(), ()):
             value = frame.read_register(name)
             if not value.is_optimized_out:
-                values[name] = int(value.cast(_word()))
+                values[name] = _bits(value)
     except (gdb.error, ValueError):
         pass
     return values
