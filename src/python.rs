@@ -442,7 +442,7 @@ impl PySession {
     /// The map that an expression over package variables leads to.
     fn resolve(&self, py: Python<'_>, expression: &str) -> PyResult<PyMap> {
         let session = self.look();
-        Ok(self.found(guarded(py, || session.get().resolve(expression))?))
+        Ok(self.found(guarded(py, || session.get().resolve(expression, &PyWatch::new(None)))?))
     }
 
     /// The map that an expression over the variables of a goroutine's frame (None: of the innermost with such a

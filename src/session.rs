@@ -4,7 +4,7 @@ use crate::binary::elf;
 use crate::binary::hashstate;
 use crate::binary::program::Program;
 use crate::error::Watch;
-use crate::expression;
+use crate::expression::{self, Hashers, Meaning, Scope};
 use crate::files::{Mapped, Stamp};
 use crate::layout::hash_state;
 use crate::map::hash::HashState;
@@ -161,15 +161,20 @@ impl Session {
     }
 
     /// The map that an expression over package variables leads to.
-    pub fn resolve(&self, expression: &str) -> Result<MapRef> {
-        let location = expression::evaluate(&self.types, &*self.memory, expression)?;
-        self.map_from(location)
+    pub fn resolve(&self, expression: &str, watch: &dyn Watch) -> Result<MapRef> {
+        let (locals, hashers) = (&|_: &str| Ok(None), &Hashers::default());
+        let scope = Scope { session: self, memory: &*self.memory, locals, hashers, scans: true, watch };
+        self.map_meant(expression::evaluate(scope, expression)?)
     }
 
     /// The map that the value at a location leads to.
     pub fn map_from(&self, location: Location) -> Result<MapRef> {
-        let (address, ty) = expression::map_at(&self.types, &*self.memory, location)?;
-        Ok(MapRef { address, ty })
+        self.map_meant(Meaning::Place(location))
+    }
+
+    /// The map that an expression's meaning leads to.
+    pub fn map_meant(&self, meaning: Meaning) -> Result<MapRef> {
+        expression::map_at(&self.types, &*self.memory, meaning)
     }
 
     /// The type named `name`, or a sentence.

@@ -127,6 +127,8 @@ def test_print_elements_bounds_the_pretty_printer(maps):
     out, _ = ask(maps, "set print elements 3", "print 'main.M8'", "print 'main.M1'")
     assert re.search(r"\$1 = map\[int\]int\{-?\d+: -?\d+, -?\d+: -?\d+, -?\d+: -?\d+, … 4997 more\}", out)
     assert "$2 = map[string]int(nil)" in out
+    out, _ = ask(maps, "print -elements 2 -- 'main.M8'", "set print elements 1", "print -elements unlimited -- 'main.M0'")
+    assert "… 4998 more}" in out and out.splitlines()[-1].count(": ") == 5, out
 
 
 @BOTH

@@ -51,3 +51,13 @@ def test_help_settings_and_errors():
     assert "gomap VERB [MAP] [OPTIONS]" in result.stdout and "--where PATTERN" in result.stdout
     assert "4 more; --limit 0 shows all" in result.stdout
     assert "has no package variable main.Nope" in result.stderr and "Traceback" not in result.stdout + result.stderr
+
+
+def test_what_lldb_writes_is_seen_at_the_next_look():
+    with build.live(build.build("maps", "1.27.3")) as sample:
+        address, count = next((t["address"], t["len"]) for t in sample.truth if t["name"] == "main.M0")
+        look = "gomap stats main.M0 --json"
+        # The count is the header's first word.
+        commands = [look, f"memory write -s 8 {address} {count - 1}", look, f"memory write -s 8 {address} {count}", look]
+        answers = documents(lldb("-p", sample.pid, commands=commands).stdout)
+        assert [a["map"]["count"] for a in answers] == [count, count - 1, count]

@@ -51,8 +51,20 @@ def vet_work(version, tmp_path):
 
 #: Run in gdb: prints ten of the listed maps, all of different types, and notes the count that gdb reads.
 TEN = """
-import gdb, json
+import argparse, gdb, json
+from mapscope import commands
+from mapscope.gdb import FRONT
 maps = json.load(open("listed"))["maps"]
+# Every path leads back to its map.
+lost = []
+for m in maps:
+    try:
+        found = "%#x" % commands.find_map(FRONT, argparse.Namespace(map=m["path"], type=None)).address
+    except commands.Error as error:
+        found = str(error)
+    if found != m["address"]:
+        lost.append((m["path"], m["address"], found))
+json.dump(lost, open("lost", "w"))
 types = {}
 for m in maps:
     if m["layout"] != "sync" and m["found"] == "reached" and m["count"] and not m.get("or"):
@@ -97,6 +109,7 @@ def test_maps_of_a_real_program_in_the_middle_of_its_work(program, version, tmp_
     broken = [(m["map"]["path"], f) for m in checked for f in m["findings"] if f["severity"] != "info"]
     assert len(checked) == len(listed) > 30 and not broken
     assert sum(m["keys_checked"] for m in checked) > 1000
+    assert json.loads((tmp_path / "lost").read_text()) == []
 
     # gdb itself reads the count: the first word of either header.
     counts = [line.split() for line in files["counts"].read_text().splitlines()]

@@ -213,6 +213,20 @@ def split(line):
     return words
 
 
+#: Words that a path of `gomap list` begins with where nothing with a name leads to the map.
+_WORDED = (("stack", "of", "goroutine"), ("variable", "at"), ("finalizer", "at"), ("heap", "object"))
+
+
+def _joined(words):
+    """The words of a command line, a path of several words as one."""
+    joined = []
+    while words:
+        count = next((len(start) + 1 for start in _WORDED if tuple(words[: len(start)]) == start and len(words) > len(start)), 1)
+        joined.append(" ".join(words[:count]))
+        words = words[count:]
+    return joined
+
+
 def unquote(text):
     """An option's value without the quotes around it."""
     if text and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
@@ -903,7 +917,7 @@ def run(front, words):
     if verb is None:
         raise UsageError("gomap has no verb %r; it has: %s" % (words[0], ", ".join(BY_NAME)))
     try:
-        args = verb.parser.parse_intermixed_args(words[1:])
+        args = verb.parser.parse_intermixed_args(_joined(words[1:]))
         limit = front.settings["memory-limit"] if args.memory_limit is None else args.memory_limit
         _native.begin([path for path in front.inputs() if path], limit)
         if unquote(args.output) == "-":

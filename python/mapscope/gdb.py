@@ -60,7 +60,7 @@ class GdbFront(commands.Front):
         return bool(gdb.selected_inferior().pid)
 
     def locate(self, expression):
-        if not _names_local(expression) and "$" not in expression:
+        if _is_path(expression) or not _names_local(expression) and "$" not in _QUOTED.sub("", expression):
             try:
                 return self.session().resolve(expression)
             except Error as error:
@@ -229,6 +229,15 @@ def _entry_point():
 def _bits(value):
     """A pointer as a number, or an integer's bits: a cast would take gdb longer than all else that a condition needs."""
     return int(value) & (1 << 64) - 1
+
+
+#: A Go string or rune in an expression.
+_QUOTED = re.compile(r'''"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`''')
+
+
+def _is_path(expression):
+    """Whether this is a path that `gomap list` prints for a map by its address."""
+    return expression.rstrip("'").endswith(")") and "→(" in expression
 
 
 def _names_local(expression):
@@ -429,6 +438,12 @@ def _find_type(name):
         return None
 
 
+def _elements_limit():
+    """How many entries `print` shows: its own -elements, of which gdb tells while it prints, or the setting; 0 for all."""
+    options = gdb.print_options() if hasattr(gdb, "print_options") else {}
+    return options.get("max_elements", gdb.parameter("print elements")) or 0
+
+
 class MapPrinter:
     """Prints a map in Go syntax, for plain `print m`, `info locals` and MI."""
 
@@ -437,7 +452,7 @@ class MapPrinter:
 
     def to_string(self):
         try:
-            limit = gdb.parameter("print elements") or 0
+            limit = _elements_limit()
             text = []
             settings = FRONT.settings
             FRONT.session().literal(

@@ -1,7 +1,7 @@
 //! `gomap check`: the integrity of one map or of all, with what each finding means.
 
 use super::{head, write_error};
-use crate::error::Watch;
+use crate::error::{Quiet, Watch};
 use crate::map::check::{check as check_map, Report};
 use crate::map::GoMap;
 use crate::memory::Place;
@@ -20,7 +20,7 @@ const BLOCK: usize = 1 << 12;
 /// Checks every map that can be reached.
 pub fn check_all(session: &Session, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let found = reach(session, watch)?;
-    check_each(session, &found.maps, &|map| (found.path(map), found.map(map)), as_json, watch, out)
+    check_each(session, &found.maps, &|map| (found.expression(map, &Quiet), found.map(map)), as_json, watch, out)
 }
 
 /// Checks `maps`; returns whether anything worse than information was found.

@@ -187,7 +187,7 @@ impl Listing<'_, '_> {
             if i > 0 {
                 buffer.push(b',');
             }
-            let mut document = self.document(map).to_string();
+            let mut document = self.document(map, watch).to_string();
             if let Some(matches) = self.matches.get(&map.address) {
                 let first: Vec<_> = matches.first.iter().map(|text| String::from_utf8_lossy(text)).collect();
                 document.pop();
@@ -206,7 +206,7 @@ impl Listing<'_, '_> {
             .into_iter()
             .map(|(map, why)| {
                 json!({
-                    "path": self.found.path(map),
+                    "path": self.found.expression(map, watch),
                     "address": format!("{:#x}", map.address),
                     "bytes": map.bytes,
                     "wasted": waste(map),
@@ -221,9 +221,9 @@ impl Listing<'_, '_> {
         flush(out, &mut buffer)
     }
 
-    fn document(&self, map: &Reached) -> serde_json::Value {
+    fn document(&self, map: &Reached, watch: &dyn Watch) -> serde_json::Value {
         let mut document = json!({
-            "path": self.found.path(map),
+            "path": self.found.expression(map, watch),
             "type": self.found.type_name(map),
             "address": format!("{:#x}", map.address),
             "layout": self.found.layout(map),
@@ -252,7 +252,7 @@ impl Listing<'_, '_> {
         for (i, map) in self.shown.iter().enumerate() {
             watch.tick(i as u64, self.maps.len() as u64)?;
             let load = load(map).map_or("-".into(), |load| format!("{load:.2}"));
-            let (path, name, doubt) = (self.found.path(map), self.found.type_name(map), self.doubt(map));
+            let (path, name, doubt) = (self.found.expression(map, watch), self.found.type_name(map), self.doubt(map));
             let (bytes, count) = (map.bytes, map.count);
             let matches = self.matches.get(&map.address);
             writeln!(buffer, "{bytes:>12} {count:>10} {load:>5}  {path} {name}{doubt}").map_err(write_error)?;
@@ -286,7 +286,8 @@ impl Listing<'_, '_> {
             text += "waste most (a map never shrinks, so copying it frees the difference):\n";
         }
         for (map, why) in wasteful {
-            text += &format!("{:>12} {:>10}        {}: {why}\n", map.bytes, map.count, self.found.path(map));
+            text +=
+                &format!("{:>12} {:>10}        {}: {why}\n", map.bytes, map.count, self.found.expression(map, watch));
         }
         for note in &self.notes {
             text += &format!("note: {note}\n");

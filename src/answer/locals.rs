@@ -3,13 +3,14 @@
 use super::goroutines::{document as goroutine_document, place, text as goroutine_text};
 use super::{sentences, write_error, Show};
 use crate::error::Watch;
+use crate::expression::{self, Hashers, Meaning, Scope};
 use crate::goroutine::locals::{Level, Local, Locals};
 use crate::goroutine::{self, Goroutine, Runtime};
 use crate::memory::Memory;
 use crate::session::{MapRef, Session};
-use crate::types::{Location, TypeSource};
+use crate::types::TypeSource;
 use crate::value::{Arena, Context, GoSyntax, Json, Overlay};
-use crate::{expression, Error, Result};
+use crate::{Error, Result};
 use serde_json::json;
 use std::io::Write;
 
@@ -141,14 +142,14 @@ fn value(session: &Session, local: &Local, show: &Show, watch: &dyn Watch) -> Re
     Ok(Ok(text))
 }
 
-/// Evaluates an expression over a frame's variables and package variables, and hands its place to `use_place`, with
+/// Evaluates an expression over a frame's variables and package variables, and hands its meaning to `use_meaning`, with
 /// the memory in which that lies.
 fn evaluated<T>(
     session: &Session,
     expression: &str,
     at: InFrame,
     watch: &dyn Watch,
-    use_place: impl FnOnce(Location, &dyn Memory) -> Result<T>,
+    use_meaning: impl FnOnce(Meaning, &dyn Memory) -> Result<T>,
 ) -> Result<T> {
     let found = goroutine::find(session, at.goid, watch)?;
     let named = name_in(expression).and_then(|name| variable(session, &found, at, name).transpose()).transpose()?;
@@ -160,21 +161,19 @@ fn evaluated<T>(
         Some((known, Err(why))) if *known == name => Err(Error::Usage(format!("{name} is {why}"))),
         _ => Ok(None),
     };
-    let place = expression::evaluate_with(&session.types, &memory, expression, &look)?;
-    use_place(place, &memory)
+    let scope = Scope { session, memory: &memory, locals: &look, hashers: &Hashers::default(), scans: true, watch };
+    use_meaning(expression::evaluate(scope, expression)?, &memory)
 }
 
 /// The map that an expression leads to in a frame.
 pub fn resolve_in(session: &Session, expression: &str, at: InFrame, watch: &dyn Watch) -> Result<MapRef> {
-    evaluated(session, expression, at, watch, |place, memory| {
-        let (address, ty) = expression::map_at(&session.types, memory, place)?;
-        Ok(MapRef { address, ty })
-    })
+    evaluated(session, expression, at, watch, |meaning, memory| expression::map_at(&session.types, memory, meaning))
 }
 
 /// The type's name and the bytes of an expression's value in a frame.
 pub fn evaluate_in(session: &Session, expression: &str, at: InFrame, watch: &dyn Watch) -> Result<(String, Vec<u8>)> {
-    evaluated(session, expression, at, watch, |place, memory| {
+    evaluated(session, expression, at, watch, |meaning, memory| {
+        let place = meaning.place()?;
         let ty = session.types.load(place.ty)?;
         Ok((ty.name.to_string(), memory.bytes(place.address, ty.size as usize)?.into_owned()))
     })

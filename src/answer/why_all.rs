@@ -72,7 +72,7 @@ pub fn why_all(
             .iter()
             .map(|answer| {
                 let map = json!({
-                    "path": found.path(answer.map),
+                    "path": found.expression(answer.map, watch),
                     "type": found.type_name(answer.map),
                     "address": format!("{:#x}", answer.map.address),
                     "count": answer.map.count,
@@ -89,7 +89,7 @@ pub fn why_all(
         text += &format!("{{\"maps\":[{}],\"asked\":{asked},\"notes\":{notes}}}\n", documents.join(","));
     } else {
         for answer in &answers[..shown] {
-            let (path, name) = (found.path(answer.map), found.type_name(answer.map));
+            let (path, name) = (found.expression(answer.map, watch), found.type_name(answer.map));
             text += &format!("{path} {name}: {} is {}\n", answer.key, answer.verdict);
             for (key, relation, detail) in &answer.near {
                 text += &format!("    {key}  {}: {detail}\n", relation.name());

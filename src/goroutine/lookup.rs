@@ -4,8 +4,8 @@ use super::locals::Locals;
 use super::shown::{shown, Shown};
 use super::sites::{Left, Link, Site, Sites, Source};
 use super::{Blocked, Goroutine};
-use crate::error::Watch;
-use crate::expression;
+use crate::error::{Quiet, Watch};
+use crate::expression::{self, Hashers, Meaning, Scope};
 use crate::map::identity::Key;
 use crate::map::keys::Keys;
 use crate::map::nearby::{NearMisses, Relation};
@@ -271,7 +271,9 @@ impl<'s> Lookups<'s> {
         let memory = Overlay::new(&arena, &*self.session.memory);
         let look = |asked: &str| Ok((asked == first).then_some(local));
         let types = &self.session.types;
-        let place = expression::evaluate_with(types, &memory, name, &look).ok()?;
+        let (session, hashers) = (self.session, &Hashers::default());
+        let scope = Scope { session, memory: &memory, locals: &look, hashers, scans: false, watch: &Quiet };
+        let place = expression::evaluate(scope, name).and_then(Meaning::place).ok()?;
         let (have, wanted) = (types.load(place.ty).ok()?, types.load(key_type).ok()?);
         let memory: &dyn Memory = &memory;
         (have.name == wanted.name)

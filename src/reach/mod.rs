@@ -14,6 +14,7 @@ mod visited;
 pub use parallel::{in_pieces, Progress};
 
 use crate::error::Watch;
+use crate::expression::{self, Hashers, Scope};
 use crate::heap::headers::Headers;
 use crate::heap::identify::{Identified, Identifier};
 use crate::heap::{Heap, Object};
@@ -80,6 +81,8 @@ pub struct Reach<'s> {
     pub maps: Vec<Reached>,
     /// What kept the traversal from going everywhere, one sentence each.
     pub notes: Vec<String>,
+    /// How keys are hashed, for paths through maps.
+    hashers: Hashers,
     /// By header: other types that a map's bytes can be of as well.
     or: FxHashMap<u64, Arc<Identified>>,
     /// Bytes of the heap's objects; `None` when its spans were not found.
@@ -130,16 +133,39 @@ impl Reach<'_> {
 
     /// A map's owner path as it is shown, long keys cut: `main.server.sessions["a"].cache`.
     pub fn path(&self, map: &Reached) -> String {
-        self.path_to(map, Extent::Shown)
+        self.path_to(map, Extent::Shown).0
     }
 
     /// The same with nothing cut, to tell maps apart by.
     pub fn whole_path(&self, map: &Reached) -> String {
-        self.path_to(map, Extent::Whole)
+        self.path_to(map, Extent::Whole).0
     }
 
-    fn path_to(&self, map: &Reached, extent: Extent) -> String {
+    fn path_to(&self, map: &Reached, extent: Extent) -> (String, bool) {
         self.steps.path(&self.plans, &self.session.types, &*self.session.memory, map.place, extent)
+    }
+
+    /// An expression that leads to a map: its owner path, or where that cannot be gone again, the path and the address.
+    pub fn expression(&self, map: &Reached, watch: &dyn Watch) -> String {
+        let session = self.session;
+        let (text, whole) = self.path_to(map, Extent::Expression);
+        let target = self.map(map);
+        let scope = Scope {
+            session,
+            memory: &*session.memory,
+            locals: &|_| Ok(None),
+            hashers: &self.hashers,
+            scans: false,
+            watch,
+        };
+        let leads_there = || {
+            let meant = expression::evaluate(scope, &text).and_then(|meant| session.map_meant(meant));
+            meant.is_ok_and(|meant| meant == target)
+        };
+        match whole && leads_there() {
+            true => text,
+            false => expression::by_address(session, &text, target),
+        }
     }
 }
 
@@ -192,6 +218,7 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
             steps: Steps::default(),
             maps: Vec::new(),
             notes: Vec::new(),
+            hashers: Hashers::default(),
             or: FxHashMap::default(),
             heap: identifier.ok().map(|identifier| identifier.heap().bytes()),
         },

@@ -4,7 +4,7 @@
 use crate::binary::rtype;
 use crate::map::{sync, Parts};
 use crate::memory::Memory;
-use crate::types::{GoType, ProgramTypes, Shape, TypeId, TypeSource};
+use crate::types::{atomic_pointee, GoType, ProgramTypes, Shape, TypeId, TypeSource};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ pub type PlanId = u32;
 const MAX_NEST: usize = 64;
 /// Elements of an array inside a value that get leads of their own.
 const UNROLLED: u64 = 16;
+
+/// How a step through a pointer of no type is written.
+pub const UNTYPED_STEP: &str = "→…";
 
 /// What a word, or the words behind it, are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +65,10 @@ pub enum LeadKind {
     Root,
     /// A value.
     Field,
-    /// An entry of a map with keys of this type.
+    /// The elem of a map's entry whose key is of this type.
     Entry(TypeId),
+    /// The key of this type itself.
+    Key(TypeId),
 }
 
 /// A type's places that lead on.
@@ -210,7 +215,7 @@ impl<'s> Plans<'s> {
                     let untyped = has_untyped(&ty);
                     let inner = fields.iter().map(|field| field.ty);
                     queue.extend(inner.filter(|&field| untyped || !self.is_untyped(field)));
-                    queue.extend(self.atomic_pointee(&ty));
+                    queue.extend(atomic_pointee(self.types, &ty).map(|(_, pointee)| pointee));
                 }
                 _ if is_untyped(&ty) => leads = true,
                 _ => {}
@@ -226,19 +231,6 @@ impl<'s> Plans<'s> {
 
     fn is_untyped(&self, id: TypeId) -> bool {
         self.types.load(id).is_ok_and(|ty| is_untyped(&ty))
-    }
-
-    /// `T` of an `atomic.Pointer[T]`, whose first field is `[0]*T` (src/sync/atomic/type.go go1.19 to 1.27).
-    fn atomic_pointee(&self, ty: &GoType) -> Option<TypeId> {
-        let Shape::Struct(fields) = &ty.shape else { return None };
-        if !ty.name.starts_with("sync/atomic.Pointer[") && !ty.name.starts_with("atomic.Pointer[") {
-            return None;
-        }
-        let Shape::Array { elem, .. } = self.types.load(fields.first()?.ty).ok()?.shape else { return None };
-        match self.types.load(elem).ok()?.shape {
-            Shape::Pointer(pointee) => pointee,
-            _ => None,
-        }
     }
 
     fn compile(&mut self, wanted: Wanted) -> Option<Plan> {
@@ -258,14 +250,15 @@ impl<'s> Plans<'s> {
             }
             _ => return None,
         };
-        let mut ways_of = |part: TypeId| {
+        let mut ways_of = |part: TypeId, kind: LeadKind| {
             let mut ways = Vec::new();
             if let Ok(part) = self.types.load(part) {
-                self.flatten(&part, 0, "", LeadKind::Entry(key), MAX_NEST, true, &mut ways);
+                self.flatten(&part, 0, "", kind, MAX_NEST, true, &mut ways);
             }
             ways.into_boxed_slice()
         };
-        let map = Some(MapPlan { parts, keys: ways_of(key), elems: ways_of(elem) });
+        let map =
+            Some(MapPlan { parts, keys: ways_of(key, LeadKind::Key(key)), elems: ways_of(elem, LeadKind::Entry(key)) });
         Some(Plan { ty, ways: Box::default(), map })
     }
 
@@ -289,7 +282,7 @@ impl<'s> Plans<'s> {
             Shape::Chan(elem) if self.leads(*elem) => What::Chan(self.id(*elem)),
             Shape::Interface { methods } => What::Interface(*methods),
             Shape::Struct(fields) => {
-                let pointee = self.atomic_pointee(ty).filter(|&pointee| self.leads(pointee));
+                let pointee = atomic_pointee(self.types, ty).filter(|&(_, pointee)| self.leads(pointee));
                 let untyped = has_untyped(ty) && pointee.is_none();
                 for field in fields {
                     let Ok(inner) = self.types.load(field.ty) else { continue };
@@ -297,10 +290,10 @@ impl<'s> Plans<'s> {
                     let at = offset.saturating_add(field.offset);
                     self.flatten(&inner, at, &text, kind, nest, untyped, ways);
                 }
-                let (Some(pointee), Some(last)) = (pointee, fields.last()) else { return };
+                let Some((at, pointee)) = pointee else { return };
                 let lead = self.add_lead(text, kind);
                 let what = What::Pointer(self.id(pointee));
-                ways.extend(way(offset.saturating_add(last.offset), what, lead));
+                ways.extend(way(offset.saturating_add(at), what, lead));
                 return;
             }
             &Shape::Array { elem, len } if len <= UNROLLED => {
@@ -320,7 +313,7 @@ impl<'s> Plans<'s> {
         };
         let text = match what {
             What::Chan(_) => format!("{text}<-"),
-            What::Untyped => format!("{text}→…"),
+            What::Untyped => format!("{text}{UNTYPED_STEP}"),
             _ => text.to_string(),
         };
         let lead = self.add_lead(text, kind);

@@ -1,6 +1,6 @@
 //! Owner paths, as a tree of steps that share their beginnings: 16 bytes a step, put into words only when shown.
 
-use super::plan::{Lead, LeadKind, Plans};
+use super::plan::{Lead, LeadKind, Plans, UNTYPED_STEP};
 use crate::error::Quiet;
 use crate::memory::Memory;
 use crate::types::{Kind, TypeId, TypeSource};
@@ -16,6 +16,8 @@ const KEY_BYTES: usize = 40;
 const MAX_STEPS: usize = 64;
 /// The same step this often or less is written out.
 const WRITTEN_OUT: u64 = 3;
+/// Bytes of a key in a path that is an expression.
+const EXPRESSION_KEY_BYTES: usize = 120;
 /// Bytes of one string in a whole path.
 const WHOLE_KEY_BYTES: usize = 1 << 16;
 /// Bytes of a whole path; a longer one ends in a hash of all of it.
@@ -28,6 +30,37 @@ pub enum Extent {
     Shown,
     /// All of it: what tells one place from another.
     Whole,
+    /// As Go writes it, to be evaluated again: pointers in keys are their addresses, and what is too long is cut.
+    Expression,
+}
+
+impl Extent {
+    fn steps(self) -> usize {
+        match self {
+            Extent::Whole => usize::MAX,
+            Extent::Shown | Extent::Expression => MAX_STEPS,
+        }
+    }
+
+    fn options(self) -> Options {
+        let options = Options::default();
+        match self {
+            Extent::Shown => Options { depth: 1, string_limit: KEY_BYTES, elements_limit: 4, ..options },
+            Extent::Whole => Options { string_limit: WHOLE_KEY_BYTES, ..options },
+            Extent::Expression => {
+                Options { depth: 0, string_limit: EXPRESSION_KEY_BYTES, elements_limit: 16, ..options }
+            }
+        }
+    }
+
+    /// Bytes of a key that is no string.
+    fn key_bytes(self) -> usize {
+        match self {
+            Extent::Shown => 2 * KEY_BYTES,
+            Extent::Whole => usize::MAX,
+            Extent::Expression => 2 * EXPRESSION_KEY_BYTES,
+        }
+    }
 }
 
 /// Where something hangs: the step above, what leads there from it, and the index or the key's address.
@@ -62,7 +95,8 @@ impl Steps {
         (self.0.len() - 1) as u32
     }
 
-    /// The path to a place, in words.
+    /// The path to a place, in words; the other is whether it can be an expression: whether it begins with a variable, and
+    /// nothing on the way is left out or without a type.
     pub fn path(
         &self,
         plans: &Plans<'_>,
@@ -70,43 +104,45 @@ impl Steps {
         memory: &dyn Memory,
         place: Place,
         extent: Extent,
-    ) -> String {
-        let most = if extent == Extent::Whole { usize::MAX } else { MAX_STEPS };
+    ) -> (String, bool) {
         let mut steps = vec![place];
         while let Some(&above) = steps.last().and_then(|last| self.0.get(last.parent as usize)) {
             steps.push(above);
-            if steps.len() > most {
+            if steps.len() > extent.steps() {
                 break;
             }
         }
-        let mut text = String::new();
-        if steps.len() > most {
+        let (mut text, mut whole) = (String::new(), steps.len() <= extent.steps());
+        if !whole {
             text.push('…');
         }
-        let options = match extent {
-            Extent::Shown => Options { depth: 1, string_limit: KEY_BYTES, elements_limit: 4, ..Options::default() },
-            Extent::Whole => Options { string_limit: WHOLE_KEY_BYTES, ..Options::default() },
-        };
-        let context = Context::new(memory, types, options, &Quiet);
+        let context = Context::new(memory, types, extent.options(), &Quiet);
         for step in steps.iter().rev() {
             let info: &Lead = plans.lead(step.lead & !INDEXED);
+            let mut key = |of, ty| {
+                let (shown, uncut) = key_text(&context, ty, step.payload, extent);
+                whole &= uncut;
+                format!("[{of}{shown}]")
+            };
+            let is_field = info.kind == LeadKind::Field && step.lead & INDEXED == 0;
             match info.kind {
-                LeadKind::Entry(key) => text += &format!("[{}]", key_text(&context, key, step.payload, extent)),
-                LeadKind::Field if step.lead & INDEXED != 0 => text += &format!("[{}]", step.payload),
-                _ => {}
+                LeadKind::Entry(ty) => text += &key("", ty),
+                LeadKind::Key(ty) => text += &key("key ", ty),
+                LeadKind::Field if !is_field => text += &format!("[{}]", step.payload),
+                // The words for other roots than variables have spaces.
+                LeadKind::Root => whole &= !info.text.contains(' '),
+                LeadKind::Field => {}
             }
-            text += &info.text;
-            if info.kind == LeadKind::Field && step.lead & INDEXED == 0 {
-                match step.payload {
-                    0 => {}
-                    more if more < WRITTEN_OUT => (0..more).for_each(|_| text += &info.text),
-                    more => text += &format!("(×{})", more + 1),
-                }
+            whole &= !info.text.ends_with(UNTYPED_STEP);
+            match step.payload {
+                more if is_field && more >= WRITTEN_OUT => text += &format!("({}×{})", info.text, more + 1),
+                more if is_field => (0..=more).for_each(|_| text += &info.text),
+                _ => text += &info.text,
             }
         }
         match text.len() > MAX_WHOLE {
-            true => hashed(&text),
-            false => text,
+            true => (hashed(&text), false),
+            false => (text, whole),
         }
     }
 }
@@ -120,16 +156,18 @@ fn hashed(text: &str) -> String {
     format!("{}…#{hash:016x}", &text[..start])
 }
 
-fn key_text(context: &Context<'_>, ty: TypeId, address: u64, extent: Extent) -> String {
+/// A key in words, and whether all of it is there.
+fn key_text(context: &Context<'_>, ty: TypeId, address: u64, extent: Extent) -> (String, bool) {
     let mut text = Vec::new();
+    let mut sink = GoSyntax::new(&mut text, false);
     let written = context.types.load(ty).and_then(|loaded| {
         let (plan, bytes) = (context.plan(ty)?, context.memory.bytes(address, loaded.size as usize)?);
-        plan.write(context, &bytes, &mut GoSyntax::new(&mut text, false))
+        plan.write(context, &bytes, &mut sink)
     });
+    let cut = sink.is_cut();
     let is_string = context.types.load(ty).is_ok_and(|ty| ty.kind == Kind::String);
     match written {
-        Ok(()) if extent == Extent::Whole => String::from_utf8_lossy(&text).into_owned(),
-        Ok(()) if is_string || text.len() <= 2 * KEY_BYTES => String::from_utf8_lossy(&text).into_owned(),
-        _ => "…".into(),
+        Ok(()) if is_string || text.len() <= extent.key_bytes() => (String::from_utf8_lossy(&text).into_owned(), !cut),
+        _ => ("…".into(), false),
     }
 }

@@ -265,6 +265,20 @@ pub trait TypeSource: Send + Sync {
     fn function_name(&self, pc: u64) -> Option<String>;
 }
 
+/// The offset of the pointer in an `atomic.Pointer[T]`, and `T`: its first field is `[0]*T` (src/sync/atomic/type.go go1.19 to
+/// 1.27).
+pub fn atomic_pointee(types: &dyn TypeSource, ty: &GoType) -> Option<(u64, TypeId)> {
+    let Shape::Struct(fields) = &ty.shape else { return None };
+    if !ty.name.starts_with("sync/atomic.Pointer[") && !ty.name.starts_with("atomic.Pointer[") {
+        return None;
+    }
+    let Shape::Array { elem, .. } = types.load(fields.first()?.ty).ok()?.shape else { return None };
+    match types.load(elem).ok()?.shape {
+        Shape::Pointer(pointee) => Some((fields.last()?.offset, pointee?)),
+        _ => None,
+    }
+}
+
 impl GoType {
     /// Whether this is `sync.Map`, which is read as a map although it is a struct.
     pub fn is_sync_map(&self) -> bool {

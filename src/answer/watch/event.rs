@@ -408,7 +408,7 @@ impl Teller {
             return None;
         }
         for name in session.types.map_variables("") {
-            if let Ok(found) = session.resolve(&name) {
+            if let Ok(found) = session.resolve(&name, &Quiet) {
                 self.names.entry(found.address).or_insert_with(|| name.into());
             }
         }
