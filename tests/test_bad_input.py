@@ -92,7 +92,9 @@ def test_a_truncated_core_answers_what_it_can(corrupt, version, tmp_path):
     for share in (0.001, 0.02, 0.3, 0.9):
         short = cut(dump.core, share, tmp_path / "core")
         answer = cli("--core", dump.exe, short, "print", "main.Sound", "--limit", "0", "--json")
-        assert "Traceback" not in answer.stderr and len(answer.stderr.splitlines()) <= 2
+        # That nothing says which build it is of, that it is cut, and what cannot be read for that.
+        said = answer.stderr.splitlines()
+        assert len(said) <= 3 and len(set(said)) == len(said) and all(line.startswith("mapscope: ") for line in said)
         if answer.returncode == 0:
             [document] = documents(answer.stdout)
             assert all(e["elem"] == 10 * e["key"] for e in document["entries"] if isinstance(e["key"], int))
