@@ -8,7 +8,15 @@ pub struct Term {
     pub points: i32,
     /// The fact behind it, in words.
     pub because: String,
+    /// Only near the wait in the code: nothing was followed from it to the wait.
+    pub nearby: bool,
 }
+
+/// Least sums of the classes.
+const LIKELY: i32 = 70;
+const SUSPECT: i32 = 40;
+/// The term that keeps a class from what is only near the wait.
+const NEARBY_ONLY: &str = "only_nearby";
 
 /// A sum of terms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +27,24 @@ pub struct Score {
 impl Score {
     /// Adds a term.
     pub fn add(&mut self, id: &'static str, points: i32, because: impl Into<String>) {
-        self.terms.push(Term { id, points, because: because.into() });
+        self.terms.push(Term { id, points, because: because.into(), nearby: false });
+    }
+
+    /// Adds what is only near the wait in the code.
+    fn add_nearby(&mut self, id: &'static str, points: i32, because: impl Into<String>) {
+        self.terms.push(Term { id, points, because: because.into(), nearby: true });
+    }
+
+    /// Takes back what would make a class out of terms from which nothing was followed to the wait.
+    fn settle(&mut self) {
+        self.terms.retain(|term| term.id != NEARBY_ONLY);
+        let sum = |terms: &mut dyn Iterator<Item = &Term>| terms.map(|term| term.points).sum::<i32>();
+        let all = sum(&mut self.terms.iter());
+        let followed = sum(&mut self.terms.iter().filter(|term| !term.nearby));
+        let least = [LIKELY, SUSPECT].into_iter().find(|&least| followed < least && least <= all);
+        if let Some(least) = least {
+            self.add(NEARBY_ONLY, least - 1 - all, "what is only near the wait in the code makes no worse class");
+        }
     }
 
     fn has(&self, id: &str) -> bool {
@@ -34,8 +59,8 @@ impl Score {
     /// What the sum means.
     pub fn class(&self) -> Class {
         match self.total() {
-            70.. => Class::LikelyKeyMismatch,
-            40.. => Class::LeakSuspect,
+            LIKELY.. => Class::LikelyKeyMismatch,
+            SUSPECT.. => Class::LeakSuspect,
             _ => Class::Waiting,
         }
     }
@@ -83,12 +108,57 @@ pub struct Missed<'a> {
     pub inferred: bool,
 }
 
-/// How a map operation in the code hangs together with the wait behind it.
+/// How a map operation in the code hangs together with the wait behind it, the closest last. The first two say no more
+/// than where it is; nothing was followed from it to the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
+    /// In a function that called the one that waits, before that call.
     Caller,
+    /// In the function that waits, before the wait.
     SameFunction,
+    /// What it gave decided that the function waits; not on what.
+    Decides,
+    /// The wait is in a loop that what it gives ends.
+    Until,
+    /// What is waited on was stored by it.
+    Stored,
+    /// What is waited on is what it gave, or something else: both lead to the wait.
+    Either,
+    /// What is waited on is what it gave, or in it.
     Flow,
+}
+
+impl Reach {
+    /// The name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reach::Flow => "flow",
+            Reach::Either => "either",
+            Reach::Stored => "stored",
+            Reach::Until => "until",
+            Reach::Decides => "decides",
+            Reach::SameFunction => "same_func",
+            Reach::Caller => "caller",
+        }
+    }
+
+    /// Whether the code was followed from the operation to the wait: to what is waited on, or to the end of its loop.
+    pub fn is_followed(self) -> bool {
+        self >= Reach::Until
+    }
+
+    /// For people, behind "map operation before the wait, ".
+    pub fn words(self) -> &'static str {
+        match self {
+            Reach::Flow => "whose result is waited on",
+            Reach::Either => "whose result may be what is waited on",
+            Reach::Stored => "which stored what is waited on",
+            Reach::Until => "whose result ends the loop of the wait",
+            Reach::Decides => "whose result decided to wait, not on what",
+            Reach::SameFunction => "in the waiting function, with no link to what is waited on",
+            Reach::Caller => "in a caller, with no link to what is waited on",
+        }
+    }
 }
 
 /// Facts of a cluster that count the same for each of its goroutines.
@@ -108,9 +178,9 @@ pub struct Facts<'a> {
     pub odd_key: Option<(Entry<'a>, Odd)>,
     /// A map operation in the code before the wait.
     pub site: Option<(&'a str, Reach)>,
-    /// A lookup before the wait whose key is like a stored one.
+    /// A lookup before the wait whose key is like a stored one; of the operation in `site` if there is one.
     pub missed: Option<Missed<'a>>,
-    /// A lookup that finds the zero value.
+    /// A lookup that finds the zero value; of that operation too.
     pub zero: Option<Entry<'a>>,
     /// How the key that the user gave misses a stored one, in words.
     pub near: Option<String>,
@@ -172,9 +242,10 @@ impl Clue {
             Clue::OthersHaveIt => {
                 score.add("others_have_it", -15, "another goroutine, which does not wait for it, has what it waits on")
             }
+            // That nobody can wake it counts once.
             Clue::ZeroAwaited { map, key } => score.add(
                 "zero_awaited",
-                20,
+                if score.has("only_waiters") || score.has("leaked") { 10 } else { 20 },
                 format!("it waits for {map}[{key}] to change, and no other goroutine has what would wake it"),
             ),
         }
@@ -202,12 +273,30 @@ pub fn of_cluster(facts: &Facts<'_>) -> Score {
     }
     match facts.site {
         Some((call, Reach::Flow)) => score.add("map_site", 15, format!("what it waits on is what {call} gave it")),
-        Some((call, Reach::SameFunction)) => {
-            score.add("map_site", 8, format!("the function that waits calls {call} before"))
-        }
-        Some((call, Reach::Caller)) => {
-            score.add("map_site", 3, format!("a caller of the function that waits calls {call} before"))
-        }
+        Some((call, Reach::Either)) => score.add(
+            "map_site",
+            12,
+            format!("what it waits on is what {call} gave it, or what was taken in its place"),
+        ),
+        Some((call, Reach::Stored)) => score.add("map_site", 10, format!("what it waits on was stored by {call}")),
+        Some((call, Reach::Until)) => score.add("map_site", 10, format!("it waits until {call} gives something else")),
+        Some((call, Reach::Decides)) => score.add_nearby(
+            "map_site",
+            6,
+            format!(
+                "what {call} gave decided that it waits; what it waits on came from elsewhere, or was not followed"
+            ),
+        ),
+        Some((call, Reach::SameFunction)) => score.add_nearby(
+            "map_site",
+            4,
+            format!("the function that waits calls {call} before; no link to what it waits on was found"),
+        ),
+        Some((call, Reach::Caller)) => score.add_nearby(
+            "map_site",
+            2,
+            format!("a caller of the function that waits calls {call} before; no link to the wait was found"),
+        ),
         None => {}
     }
     if let Some((map, key)) = facts.held {
@@ -218,22 +307,31 @@ pub fn of_cluster(facts: &Facts<'_>) -> Score {
     if let Some(((map, key), odd)) = facts.odd_key {
         score.add("odd_key", odd.points(), format!("{map} holds the key {key}, {odd}"));
     }
+    let followed = facts.site.is_none_or(|(_, reach)| reach.is_followed());
     match (&facts.missed, &facts.near) {
         (Some(Missed { map, key, stored, relation, detail, inferred }), _) => {
             let (points, guessed) = if *inferred { (12, ", its length inferred,") } else { (25, "") };
             let why = format!("{key}{guessed} is not in {map}, which holds {stored}: {relation} ({detail})");
-            score.add("near_miss", points, why);
+            match followed {
+                true => score.add("near_miss", points, why),
+                false => score.add_nearby("near_miss", 5, format!("{why}; the lookup has no link to what it waits on")),
+            }
         }
         (None, Some(near)) => score.add("near_miss", 12, near.clone()),
         (None, None) => {}
     }
     if let Some((map, key)) = facts.zero {
-        score.add("zero_value", 10, format!("{key} is in {map} with the zero value"));
+        let why = format!("{key} is in {map} with the zero value");
+        match followed {
+            true => score.add("zero_value", 10, why),
+            false => score.add_nearby("zero_value", 2, why),
+        }
     }
     facts.clues.iter().for_each(|clue| clue.add_to(&mut score));
     if let Some(why) = facts.idle {
         score.add("idle_pattern", -40, why);
     }
+    score.settle();
     score
 }
 
@@ -265,8 +363,12 @@ pub fn of_goroutine(cluster: &Score, facts: &TraceFacts) -> Score {
     }
     // The code before the wait may have told already.
     match facts.site.filter(|_| !cluster.has("map_site")) {
-        Some(Reach::Caller) => score.add("map_site", 3, "a CPU sample shows a map lookup in a caller before the wait"),
-        Some(_) => score.add("map_site", 8, "a CPU sample shows a map lookup in the function that then waits"),
+        Some(Reach::Caller) => {
+            score.add_nearby("map_site", 3, "a CPU sample shows a map operation in a caller before the wait")
+        }
+        Some(_) => {
+            score.add_nearby("map_site", 8, "a CPU sample shows a map operation in the function that then waits")
+        }
         None => {}
     }
     if facts.wakes >= 3 {
@@ -276,6 +378,7 @@ pub fn of_goroutine(cluster: &Score, facts: &TraceFacts) -> Score {
             format!("was woken {} times before: this wait may be one of many", facts.wakes),
         );
     }
+    score.settle();
     score
 }
 

@@ -4,8 +4,8 @@ use super::goroutines::{object_texts, place};
 use super::leaks::site_label;
 use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{Cluster, Leaks};
-use crate::goroutine::sites::Link;
 use crate::goroutine::{Blocked, Goroutine};
+use crate::score::Reach;
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
 use std::fmt::Write as _;
@@ -84,7 +84,7 @@ impl Graph {
     fn add_sites(&mut self, waiter: usize, cluster: &Cluster) {
         for site in &cluster.sites {
             let node = self.node(Kind::Site, site_label(site));
-            self.edge(waiter, node, if site.link == Link::Caller { "was called after" } else { "did before" });
+            self.edge(waiter, node, edge_words(site.reach));
         }
     }
 
@@ -205,6 +205,19 @@ pub fn of_goroutine(leaks: &Leaks, goroutine: &Goroutine, cluster: Option<&Clust
         }
     }
     graph.draw(language)
+}
+
+/// How a wait hangs together with a map operation.
+fn edge_words(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Flow => "waits on what it gave",
+        Reach::Either => "may wait on what it gave",
+        Reach::Stored => "waits on what it stored",
+        Reach::Until => "waits until it gives something else",
+        Reach::Decides => "waits because of it",
+        Reach::SameFunction => "did before",
+        Reach::Caller => "was called after",
+    }
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ fn cluster_text(leaks: &Leaks, cluster: &Cluster) -> String {
 }
 
 fn site_text(site: &Site) -> String {
-    format!("  map operation before the wait, {}: {}\n", target::site(site).link(), site_label(site))
+    format!("  map operation before the wait, {}: {}\n", site.reach.words(), site_label(site))
 }
 
 /// The operation, its map's type, and where it is.
@@ -188,9 +188,13 @@ fn lookup_text(lookup: &Lookup) -> String {
                 Some(Verdict::Present) => ", which is present",
                 None => ", in a map that is not known any more",
             };
-            format!("looked up {}{guessed}{verdict}", key.text)
+            format!("{} {}{guessed}{verdict}", lookup.kind.verb(), key.text)
         }
-        (None, lost) => format!("the key looked up is lost: {}", lost.as_deref().unwrap_or("nothing of it is left")),
+        (None, lost) => format!(
+            "the key {} is lost: {}",
+            lookup.kind.verb().trim_end_matches(','),
+            lost.as_deref().unwrap_or("nothing of it is left")
+        ),
     };
     for near in lookup.near.iter().take(2) {
         let _ = write!(text, "; stored is {} ({}: {})", near.key.text, near.relation, near.detail);
@@ -215,7 +219,7 @@ pub(super) fn lookup_json(lookup: &Lookup) -> Value {
     let found = lookup.verdict.map(|verdict| verdict != Verdict::Absent);
     let map = lookup.map.map(|address| format!("{address:#x}"));
     json!({
-        "map": {"type": &*lookup.map_type, "address": map}, "key": key, "lost": lookup.lost, "found": found,
+        "operation": lookup.kind.name(), "map": {"type": &*lookup.map_type, "address": map}, "key": key, "lost": lookup.lost, "found": found,
         "zero": lookup.verdict == Some(Verdict::Zero), "near": near,
     })
 }
@@ -352,7 +356,8 @@ fn cluster_json(leaks: &Leaks, id: &str, cluster: &Cluster) -> Value {
             json!({
                 "pc": format!("{:#x}", site.pc), "call": site.call, "line": site.line.as_ref().map(|l| l.line),
                 "map_type": site.map_type.as_deref(), "map": site.map.as_ref().map(|map| json!({"expr": map})),
-                "key_expr": site.key_expr, "link": site.link.name(),
+                "key_expr": site.key_expr, "operation": site.kind.name(), "link": site.reach.name(),
+                "followed": site.reach.is_followed(),
             })
         })
         .collect();

@@ -8,7 +8,7 @@ use crate::error::Watch;
 use crate::evidence::join::{Frame, Held, Looked, MapView, MemorySite, NearKey, Target, TargetGoroutine};
 use crate::goroutine::leaks::{leaks, Cluster, Leaks};
 use crate::goroutine::lookup::{self, Lookup};
-use crate::goroutine::sites::{Link, Site};
+use crate::goroutine::sites::Site;
 use crate::goroutine::{Goroutine, Line};
 use crate::map::identity::Key;
 use crate::score::{Class, Clue};
@@ -108,6 +108,7 @@ fn looked(lookup: &Lookup, sites: &[MemorySite]) -> Looked {
         lost: lookup.lost.clone(),
         verdict: lookup.verdict,
         near: lookup.near.iter().map(near_key).collect(),
+        may_miss: lookup.may_miss(),
         confusable: lookup.near.iter().any(|near| near.confusable),
         record: lookup_json(lookup),
     }
@@ -124,8 +125,8 @@ pub(super) fn site(site: &Site) -> MemorySite {
         map_type: site.map_type.as_ref().map(|name| name.to_string()),
         map: site.map.clone(),
         key_expr: site.key_expr.clone(),
-        same_function: site.link != Link::Caller,
-        flows: site.link == Link::Flow,
+        reach: site.reach,
+        kind: site.kind,
     }
 }
 

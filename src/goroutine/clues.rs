@@ -5,14 +5,14 @@ use super::leads::Others;
 use super::leaks::Leaks;
 use super::lookup::{Lookup, Verdict, CONFUSABLE};
 use super::shown::shown;
-use super::sites::{KeyAsked, Link, Site, Sites};
+use super::sites::{KeyAsked, Site, Sites};
 use super::stack::On;
 use super::{Blocked, Goroutine, SyncKind, SyncState};
 use crate::error::Watch;
 use crate::map::identity::Key;
 use crate::map::keys::Keys;
 use crate::map::nearby::NearMisses;
-use crate::score::Clue;
+use crate::score::{Clue, Reach};
 use crate::session::Session;
 use crate::types::{Kind, Shape, TypeId, TypeSource};
 use crate::Result;
@@ -128,20 +128,25 @@ impl<'l> Clues<'l> {
             let Ok(ty) = session.types.load(holder.key_type) else { continue };
             let Ok(bytes) = session.memory.bytes(holder.key_address, ty.size as usize) else { continue };
             let Ok(mut near) = NearMisses::new(&keys, holder.key_type, &bytes, NEAR) else { continue };
+            // A key much longer than one with an empty part is not near it, and fills it all the same.
+            let text = |key: &[u8]| keys.text(&ty, key);
+            let own = text(&bytes).filter(|own| has_empty_part(own));
+            let mut filled: Option<Vec<u8>> = None;
             map.each(watch, &mut |entry| {
                 if let (Ok(stored), true) = (&entry.key, entry.key_address != holder.key_address) {
                     near.offer(stored, entry.key_address);
+                    if let (Some(own), None) = (&own, &filled) {
+                        filled = text(stored).filter(|other| fills_empty_part(own, other)).map(|_| stored.to_vec());
+                    }
                 }
                 Ok(true)
             })?;
-            for one in near.finish().near {
-                let Some(other) = shown(session, holder.key_type, &one.key) else { continue };
-                let fills = || fills_empty_part(&keys.text(&ty, &bytes)?, &keys.text(&ty, &one.key)?).then_some(());
-                let relation = match one.distance < CONFUSABLE {
-                    true => one.relation.name(),
-                    false if fills().is_some() => "fills a part that is empty",
-                    false => continue,
-                };
+            let near = near.finish().near.into_iter().find(|one| one.distance < CONFUSABLE);
+            let near = near.map(|one| (one.key, one.relation.name()));
+            let Some((other, relation)) = near.or(filled.map(|key| (key, "fills a part that is empty"))) else {
+                continue;
+            };
+            if let Some(other) = shown(session, holder.key_type, &other) {
                 let (map, key) = (holder.map.clone(), holder.key.clone());
                 return Ok(Some(Clue::Twin { map, key, other: other.text, relation }));
             }
@@ -178,9 +183,9 @@ impl<'l> Clues<'l> {
         self.session.types.by_descriptor(descriptor).ok()
     }
 
-    /// A wait on a cond, after a lookup in the same function that finds a stored zero.
+    /// A wait on a cond, in a loop that a lookup ends, which finds a stored zero.
     fn zero_awaited(&self, sites: &[Site], members: &[&Goroutine]) -> Option<Clue> {
-        let site = sites.first().filter(|site| site.link != Link::Caller)?;
+        let site = sites.first().filter(|site| site.reach == Reach::Until)?;
         members.iter().find_map(|goroutine| {
             let lookup = self.leaks.lookups.get(&goroutine.goid)?;
             let zero =
@@ -248,6 +253,15 @@ impl<'l> Clues<'l> {
                     false => self.needle(inner, data, depth - 1),
                 }
             }
+            // Who has not its longest text, or its first number, has not all of it.
+            (Shape::Struct(fields), _) if depth > 0 => {
+                let parts =
+                    fields.iter().filter_map(|field| self.needle(field.ty, at.checked_add(field.offset)?, depth - 1));
+                parts.max_by_key(|part| match part {
+                    Needle::Text(text) => text.len(),
+                    Needle::Number(_) => 0,
+                })
+            }
             (Shape::Plain | Shape::Pointer(_) | Shape::Chan(_), _) if loaded.size == 8 => {
                 memory.u64(at).ok().map(Needle::Number)
             }
@@ -269,16 +283,23 @@ fn is_locked(goroutine: &Goroutine) -> bool {
         && matches!(sync.kind, SyncKind::Mutex | SyncKind::RwMutexRead | SyncKind::RwMutexWrite)
 }
 
+const SEPARATORS: &[u8] = b"_-:/.|,#@";
+
+/// Whether a key ends or begins with a separator.
+fn has_empty_part(key: &[u8]) -> bool {
+    [key.first(), key.last()].into_iter().flatten().any(|end| SEPARATORS.contains(end))
+}
+
 /// Whether a key ends (or begins) with a separator, and the other goes on after (or before) it.
 fn fills_empty_part(key: &[u8], other: &[u8]) -> bool {
-    let is_separator = |byte: Option<&u8>| byte.is_some_and(|byte| b"_-:/.|,#@".contains(byte));
+    let is_separator = |end: Option<&u8>| end.is_some_and(|end| SEPARATORS.contains(end));
     other.len() > key.len()
         && (is_separator(key.last()) && other.starts_with(key) || is_separator(key.first()) && other.ends_with(key))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fills_empty_part;
+    use super::{fills_empty_part, has_empty_part};
 
     #[test]
     fn a_part_that_is_empty_in_one_key_and_filled_in_another() {
@@ -287,5 +308,6 @@ mod tests {
         assert!(!fills_empty_part(b"user:1", b"user:10"));
         assert!(!fills_empty_part(b"42_", b"42_"));
         assert!(!fills_empty_part(b"42", b"421"));
+        assert!(has_empty_part(b"42_") && !has_empty_part(b"4_2"));
     }
 }

@@ -5,11 +5,11 @@ use super::code::{Code, Line};
 use super::holders::{holders, paths, Holder, Holders};
 use super::leads::leads;
 use super::lookup::{Lookup, Lookups, Verdict};
-use super::sites::{Link, Site, Sites};
+use super::sites::{Site, Sites};
 use super::{list, Blocked, Channel, Goroutine, Goroutines, Limit};
 use crate::error::Watch;
 use crate::layout::goroutine::LEAKED;
-use crate::score::{self, of_cluster, Clue, Facts, Missed, Reach, Score};
+use crate::score::{self, of_cluster, Clue, Facts, Missed, Score};
 use crate::session::Session;
 use crate::types::TypeSource;
 use crate::Result;
@@ -141,18 +141,13 @@ fn score_of(leaks: &Leaks, cluster: &Cluster, members: &[&Goroutine]) -> Score {
         site.and_then(|site| site.map.clone()).unwrap_or_else(|| format!("the {}{at}", lookup.map_type))
     };
     // Keys that are only alike say something where a lookup is known to have missed.
-    let near = |lookup: &&Lookup| lookup.near.iter().any(|near| near.confusable || nil_channel);
+    let near = |lookup: &&Lookup| lookup.may_miss() && lookup.near.iter().any(|near| near.confusable || nil_channel);
     let missed = lookups().filter(near).min_by_key(|lookup| lookup.inferred);
     let missed = missed.and_then(|lookup| Some((lookup, map(lookup), lookup.key.as_ref()?, lookup.near.first()?)));
-    let zero = lookups().find(|lookup| lookup.verdict == Some(Verdict::Zero));
+    let zero = lookups().find(|lookup| lookup.kind.asks() && lookup.verdict == Some(Verdict::Zero));
     let zero = zero.and_then(|lookup| Some((map(lookup), lookup.key.as_ref()?)));
     let held: Vec<&Holder> = members.iter().flat_map(|g| leaks.held_by(g)).collect();
     let has_object = members.iter().any(|g| g.blocked_on.as_ref().is_some_and(|b| !b.addresses().is_empty()));
-    let reach = |link| match link {
-        Link::Flow => Reach::Flow,
-        Link::SameFunction => Reach::SameFunction,
-        Link::Caller => Reach::Caller,
-    };
     of_cluster(&Facts {
         nil_channel,
         leaked: members.iter().filter(|g| g.status == LEAKED).count() as u64,
@@ -160,7 +155,7 @@ fn score_of(leaks: &Leaks, cluster: &Cluster, members: &[&Goroutine]) -> Score {
         held: held.first().map(|holder| holder.entry()),
         in_no_map: has_object && leaks.holders.maps > 0 && leaks.holders.limits.is_empty(),
         odd_key: held.iter().find_map(|holder| Some((holder.entry(), holder.odd?))),
-        site: site.map(|site| (site.call.as_str(), reach(site.link))),
+        site: site.map(|site| (site.call.as_str(), site.reach)),
         missed: missed.as_ref().map(|(lookup, map, key, near)| Missed {
             map,
             key: &key.text,

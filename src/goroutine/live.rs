@@ -87,15 +87,31 @@ fn read(session: &Session, pc: u64) -> Option<Map> {
     map.locals = locals.1.iter().map(|&bit| 8 * (i64::from(bit) - i64::from(locals.0))).collect();
     map.arguments = arguments.1.iter().map(|&bit| 8 * u64::from(bit)).collect();
     if let Some(at) = function.funcdata(layout::FUNCDATA_OBJECTS, gofunc) {
-        // A count, then stackObjectRecord: off, size, ptrBytes, gcdataoff (src/runtime/stack.go).
-        let count = memory.u64(at).ok().filter(|&count| count <= MAX_OBJECTS)?;
-        for i in 0..count {
-            let record = memory.array::<8>(at.wrapping_add(8 + 16 * i)).ok()?;
-            let [offset, size] = [0, 4].map(|at| record[at..at + 4].try_into().map_or(0, i32::from_le_bytes));
-            map.objects.push((offset.into(), u64::try_from(size).ok()?));
-        }
+        map.objects = records(memory, at)?;
     }
     Some(map)
+}
+
+/// The variables with pointers whose address the function at `entry` takes: distance from the variables' end (negative) or
+/// the arguments' start, and size.
+pub fn objects(session: &Session, entry: u64) -> Vec<(i64, u64)> {
+    let of = || {
+        let module = session.types.modules().iter().find(|module| module.data.has_code(entry))?;
+        let function = module.functions.function_at(entry)?;
+        records(&*session.memory, function.funcdata(layout::FUNCDATA_OBJECTS, module.data.gofunc)?)
+    };
+    of().unwrap_or_default()
+}
+
+/// A count, then `stackObjectRecord`: off, size, ptrBytes, gcdataoff (src/runtime/stack.go, go1.19 to 1.27).
+fn records(memory: &dyn Memory, at: u64) -> Option<Vec<(i64, u64)>> {
+    let count = memory.u64(at).ok().filter(|&count| count <= MAX_OBJECTS)?;
+    let record = |i: u64| {
+        let record = memory.array::<8>(at.wrapping_add(8 + 16 * i)).ok()?;
+        let [offset, size] = [0, 4].map(|at| record[at..at + 4].try_into().map_or(0, i32::from_le_bytes));
+        Some((offset.into(), u64::try_from(size).ok()?))
+    };
+    (0..count).map(record).collect()
 }
 
 /// Length of bitmap number `index` of a `runtime.stackmap`, and the bits that are set in it.

@@ -2,7 +2,7 @@
 
 use super::locals::Locals;
 use super::shown::{shown, Shown};
-use super::sites::{Left, Link, Site, Sites, Source};
+use super::sites::{Kind as OperationKind, Left, Site, Sites, Source};
 use super::{Blocked, Goroutine};
 use crate::error::{Quiet, Watch};
 use crate::expression::{self, Hashers, Meaning, Scope};
@@ -11,6 +11,7 @@ use crate::map::keys::Keys;
 use crate::map::nearby::{NearMisses, Relation};
 use crate::map::GoMap;
 use crate::memory::Memory;
+use crate::score::Reach;
 use crate::session::{MapRef, Session};
 use crate::types::{Kind, TypeId, TypeSource};
 use crate::value::{Arena, Overlay};
@@ -26,6 +27,8 @@ pub struct NearKey {
     pub detail: String,
     /// Whether people take the two for equal; else they are only alike.
     pub confusable: bool,
+    /// Whether they are NaN, which no lookup finds.
+    pub never_equal: bool,
 }
 
 /// What a lookup of the key in the map as it is now gives.
@@ -37,9 +40,11 @@ pub enum Verdict {
     Present,
 }
 
-/// A lookup before a wait.
+/// The key of a map operation before a wait, and what a lookup of it gives now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lookup {
+    /// What was done with the key.
+    pub kind: OperationKind,
     pub map_type: Arc<str>,
     /// Address of the map's header.
     pub map: Option<u64>,
@@ -76,6 +81,13 @@ pub struct Lookups<'s> {
     compared: u64,
 }
 
+impl Lookup {
+    /// Whether keys that are like its tell something: it asked what is stored, or has a key that nothing finds.
+    pub fn may_miss(&self) -> bool {
+        self.kind.asks() || self.near.first().is_some_and(|near| near.never_equal)
+    }
+}
+
 impl<'s> Lookups<'s> {
     pub fn new(session: &'s Session) -> Lookups<'s> {
         Lookups { session, known: FxHashMap::default(), compared: 0 }
@@ -101,6 +113,7 @@ impl<'s> Lookups<'s> {
         };
         let size = types.load(key_type)?.size as usize;
         let mut lookup = Lookup {
+            kind: site.kind,
             map_type: ty.name.clone(),
             map: target.map(|target| target.address),
             key: None,
@@ -127,7 +140,7 @@ impl<'s> Lookups<'s> {
             }
             Left::Pointer(data, source) => {
                 lookup.source = Some(source.name());
-                let missed = site.link == Link::Flow && matches!(goroutine.blocked_on, Some(Blocked::NilChan));
+                let missed = site.reach == Reach::Flow && matches!(goroutine.blocked_on, Some(Blocked::NilChan));
                 let guess = match &map {
                     Some(map) if map.count() <= MAX_TRIED && self.compared < MAX_COMPARED => {
                         self.guess(map, data, missed, watch)?
@@ -161,7 +174,7 @@ impl<'s> Lookups<'s> {
         let identity = lookup.key.as_ref().and_then(|key| key.identity.clone());
         let same = identity.map(|identity| (target.address, target.ty, identity));
         if let Some(known) = same.as_ref().and_then(|same| self.known.get(same)) {
-            return Ok(Lookup { source: lookup.source, inferred: lookup.inferred, ..known.clone() });
+            return Ok(Lookup { kind: lookup.kind, source: lookup.source, inferred: lookup.inferred, ..known.clone() });
         }
         let keys = Keys::new(&*self.session.memory, &self.session.types);
         match map.look_up(&self.session.hasher(map), &keys, &bytes, watch) {
@@ -202,7 +215,8 @@ impl<'s> Lookups<'s> {
     fn near(&self, map: &GoMap<'_>, near: crate::map::nearby::Near) -> Option<NearKey> {
         let key = shown(self.session, map.key.id, &near.key)?;
         let confusable = near.distance < CONFUSABLE;
-        Some(NearKey { key, relation: near.relation.name(), detail: near.detail, confusable })
+        let never_equal = near.relation == Relation::Nan;
+        Some(NearKey { key, relation: near.relation.name(), detail: near.detail, confusable, never_equal })
     }
 
     /// A string key whose length is lost: of a length that makes it a stored key, unless the lookup is known to have
@@ -260,9 +274,10 @@ impl<'s> Lookups<'s> {
             return None;
         }
         let locals = Locals::of(self.session, goroutine).ok()?;
-        let frames = goroutine.stack.frames.get(..site.frame)?;
+        let frame = site.frame?;
+        let frames = goroutine.stack.frames.get(..frame)?;
         let first: usize = frames.iter().map(|frame| frame.info.lines.len()).sum();
-        let lines = &goroutine.stack.frames.get(site.frame)?.info.lines;
+        let lines = &goroutine.stack.frames.get(frame)?.info.lines;
         let number = first + lines.iter().position(|one| one.func == line.func)?;
         let level = locals.level(number).ok()?;
         let mut arena = Arena::default();

@@ -3,6 +3,7 @@
 mod clues;
 pub mod code;
 mod coroutines;
+mod flow;
 pub mod holders;
 mod leads;
 pub mod leaks;
@@ -54,6 +55,8 @@ pub struct Goroutine {
     pub parent: Option<u64>,
     /// The `go` statement.
     pub created_at: Option<Line>,
+    /// Where that statement's call returns to.
+    pub created_pc: Option<u64>,
     /// The function it started in.
     pub start: Option<Line>,
     /// pprof labels.
@@ -328,6 +331,7 @@ impl<'r> Reader<'r> {
             reason: self.reason(status, &g),
             parent: at.parent.map(|at| word(&g, at)),
             created_at: None,
+            created_pc: None,
             start: self.line(word(&g, at.startpc), false),
             labels: Vec::new(),
             m: None,
@@ -345,6 +349,7 @@ impl<'r> Reader<'r> {
         // The first goroutine has a gopc too, in the start-up code that nobody called.
         if goroutine.goid != 1 {
             goroutine.created_at = self.line(word(&g, at.gopc), true);
+            goroutine.created_pc = Some(word(&g, at.gopc));
         }
         if layout::status_name(status).is_none() {
             goroutine.torn.push(Torn::Status(status));

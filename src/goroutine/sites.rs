@@ -2,10 +2,12 @@
 //! machine code (amd64), and the index expression from the source where that is on this machine.
 
 use super::code::{Code, Line};
+use super::flow::Found;
 use super::operand::{same_slots, Analyses, Call, Id, Value, Values, ARGUMENTS};
 use super::{Frame, Goroutine};
 use crate::error::Watch;
 use crate::probe::functions::{operands, KeyPlace, Operands, Operation};
+use crate::score::Reach;
 use crate::session::{MapRef, Session};
 use crate::types::{Shape, TypeId, TypeSource};
 use crate::Result;
@@ -13,25 +15,56 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How a map operation and the wait hang together, closest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Link {
-    /// What the operation gave is what is waited on.
-    Flow,
-    /// It is in the waiting function.
-    SameFunction,
-    /// It is in a caller of that.
-    Caller,
+/// What a map operation does to the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Lookup,
+    Store,
+    /// Gives what is stored, else stores.
+    LookupOrStore,
+    Delete,
+    Iterate,
+    Clear,
 }
 
-impl Link {
-    /// The name in the JSON record.
+impl Kind {
+    fn of(operation: Operation) -> Kind {
+        use Operation::*;
+        match operation {
+            Access1 | Access2 | Load => Kind::Lookup,
+            Assign | Store | Swap | CompareAndSwap => Kind::Store,
+            LoadOrStore => Kind::LookupOrStore,
+            Delete | SyncDelete | LoadAndDelete | CompareAndDelete => Kind::Delete,
+            Iterate | Range => Kind::Iterate,
+            Clear | SyncClear => Kind::Clear,
+        }
+    }
+
+    /// The name in records.
     pub fn name(self) -> &'static str {
         match self {
-            Link::Flow => "flow",
-            Link::SameFunction => "same_func",
-            Link::Caller => "caller",
+            Kind::Lookup => "lookup",
+            Kind::Store => "store",
+            Kind::LookupOrStore => "lookup_or_store",
+            Kind::Delete => "delete",
+            Kind::Iterate => "iterate",
+            Kind::Clear => "clear",
         }
+    }
+
+    /// What was done with a key, for people.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Kind::Lookup | Kind::Iterate | Kind::Clear => "looked up",
+            Kind::Store => "stored under",
+            Kind::LookupOrStore => "looked up, or stored under,",
+            Kind::Delete => "deleted",
+        }
+    }
+
+    /// Whether it asks what is stored under a key, so that it can miss.
+    pub fn asks(self) -> bool {
+        matches!(self, Kind::Lookup | Kind::LookupOrStore)
     }
 }
 
@@ -52,10 +85,38 @@ pub struct Site {
     pub variable: Option<u64>,
     /// The key as the source spells it.
     pub key_expr: Option<String>,
-    pub link: Link,
-    /// Number of its frame in the goroutine's stack.
-    pub frame: usize,
+    pub kind: Kind,
+    pub reach: Reach,
+    /// Number of its frame in the goroutine's stack; `None` when its function has returned.
+    pub frame: Option<usize>,
+    /// The function that it is in, as [`Context::key`] has it.
+    within: Vec<u64>,
 }
+
+/// A function, as it ran or runs for a goroutine.
+pub(super) struct Context {
+    pub values: Arc<Values>,
+    /// The call that it is in; `None` when it has returned.
+    pub call: Option<Call>,
+    pub place: Place,
+    /// The number of its frame, or [`CREATOR`]; then the calls that led to it and have returned.
+    pub key: Vec<u64>,
+}
+
+/// Where a function ran.
+pub(super) enum Place {
+    /// In this frame of the goroutine's stack.
+    Frame(usize),
+    /// It was called from this context's function, at this address, and has returned.
+    Returned(Arc<Context>, u64),
+    /// It has the `go` statement that started the goroutine.
+    Creator,
+}
+
+/// What the key of a context begins with when it is that of the `go` statement.
+const CREATOR: u64 = u64::MAX;
+/// Functions that have returned, one called by the other.
+const MAX_RETURNED: usize = 3;
 
 /// Where a value was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,71 +201,149 @@ impl<'s> Sites<'s> {
 
     /// The map operations before the wait, the one closest to it first.
     pub fn of(&mut self, goroutine: &Goroutine) -> Vec<Site> {
-        let mut found = Vec::new();
         if self.session.types.program().is_arm() {
-            return found;
+            return Vec::new();
         }
         let is_users = |frame: &Frame| {
             !["runtime.", "sync.", "internal/"].iter().any(|start| frame.info.func().starts_with(start))
         };
         let frames = goroutine.stack.frames.iter().enumerate().filter(|(_, frame)| is_users(frame));
+        let mut found = Vec::new();
         for (depth, (index, frame)) in frames.take(SITE_FRAMES).enumerate() {
-            let Some((values, wait)) = self.wait_of(frame) else { continue };
-            let operations: Vec<(&Call, String, Operands)> =
-                values.calls.values().filter_map(|call| self.operation(call)).collect();
-            let flows = |call: &Call| depth == 0 && flows(&values, &wait, call.at);
-            let flowing = operations.iter().rev().find(|(call, _, _)| flows(call));
-            // The condition of a loop may lie behind its body.
-            let before = || operations.iter().rfind(|(call, _, _)| call.at < wait.at).or(operations.first());
-            let Some((call, name, at)) = flowing.or_else(before) else { continue };
-            let link = match (depth, flowing.is_some()) {
-                (0, true) => Link::Flow,
-                (0, false) => Link::SameFunction,
-                _ => Link::Caller,
-            };
-            let lines = self.code.at(call.at, false);
-            let lines = lines.as_ref().map_or(&[][..], |info| &info.lines);
-            // Methods of sync.Map are inlined: the call that the program's own source has is the outermost of them.
-            let is_sync = |line: &&Line| ["sync.", "internal/sync."].iter().any(|start| line.func.starts_with(start));
-            let line = lines.iter().find(|line| !is_sync(line)).cloned();
-            let inlined =
-                lines.iter().take_while(is_sync).last().and_then(|line| line.func.strip_prefix("sync.(*Map)."));
-            let map = self.describe(&values, call.state.registers[ARGUMENTS[at.map as usize]], at.map_type.is_none());
-            let key_expr =
-                line.as_ref().and_then(|line| self.key_expression(line, map.as_deref(), inlined.or(at.method)));
-            let map_type = self.map_type(&values, call, at).and_then(|ty| self.session.types.load(ty).ok());
-            found.push(Site {
-                pc: call.at,
-                call: name.clone(),
-                line,
-                map_type: map_type.map(|ty| ty.name.clone()),
-                map,
-                variable: variable_of(&values, call, at),
-                key_expr,
-                link,
-                frame: index,
-            });
+            let waited_on = (depth == 0).then(|| self.waited_on(goroutine, index, frame)).flatten();
+            let followed = waited_on.or_else(|| self.decided_by(goroutine, index));
+            let reach = if depth == 0 { Reach::SameFunction } else { Reach::Caller };
+            let one = followed.or_else(|| self.before(goroutine, index, reach));
+            found.extend(one.and_then(|one| self.site(one)));
         }
-        found.sort_by_key(|site| site.link);
+        found.sort_by_key(|site| std::cmp::Reverse(site.reach));
         found
+    }
+
+    /// The last map operation of a frame's function from which a way leads to the call that it is in.
+    fn before(&mut self, goroutine: &Goroutine, index: usize, reach: Reach) -> Option<Found> {
+        let context = self.frame_context(goroutine, index)?;
+        let (values, wait) = (context.values.clone(), context.call.clone()?);
+        let leading = values.calls.values().filter(|call| values.leads(call.at, wait.at));
+        let operations: Vec<u64> = leading.filter(|call| self.operation(call).is_some()).map(|call| call.at).collect();
+        // The condition of a loop may lie behind its body.
+        let at = *operations.iter().rfind(|&&at| at < wait.at).or(operations.first())?;
+        Some(Found { context, at, reach })
+    }
+
+    fn site(&mut self, found: Found) -> Option<Site> {
+        let (values, call) = (found.context.values.clone(), found.context.values.calls.get(&found.at)?.clone());
+        let (_, name, at) = self.operation(&call)?;
+        let lines = self.code.at(call.at, false);
+        let lines = lines.as_ref().map_or(&[][..], |info| &info.lines);
+        // Methods of sync.Map are inlined: the call that the program's own source has is the outermost of them.
+        let is_sync = |line: &&Line| ["sync.", "internal/sync."].iter().any(|start| line.func.starts_with(start));
+        let line = lines.iter().find(|line| !is_sync(line)).cloned();
+        let inlined = lines.iter().take_while(is_sync).last().and_then(|line| line.func.strip_prefix("sync.(*Map)."));
+        let map = call.state.registers[ARGUMENTS[at.map as usize]];
+        let map = self.describe(&found.context, map, at.map_type.is_none());
+        let key_expr = line.as_ref().and_then(|line| self.key_expression(line, map.as_deref(), inlined.or(at.method)));
+        let map_type = self.map_type(&values, &call, &at).and_then(|ty| self.session.types.load(ty).ok());
+        let operation = inlined.and_then(|method| Operation::of_inlined(&format!("sync.(*Map).{method}")));
+        Some(Site {
+            pc: call.at,
+            call: name,
+            line,
+            map_type: map_type.map(|ty| ty.name.clone()),
+            map,
+            variable: variable_of(&values, &call, &at),
+            key_expr,
+            kind: Kind::of(operation.unwrap_or(at.operation)),
+            reach: found.reach,
+            frame: match found.context.place {
+                Place::Frame(index) => Some(index),
+                _ => None,
+            },
+            within: found.context.key.clone(),
+        })
+    }
+
+    /// The function of a frame.
+    pub(super) fn frame_context(&mut self, goroutine: &Goroutine, index: usize) -> Option<Arc<Context>> {
+        let frame = goroutine.stack.frames.get(index)?;
+        let (values, call) = self.wait_of(frame)?;
+        let (call, place, key) = (Some(call), Place::Frame(index), vec![index as u64]);
+        Some(Arc::new(Context { values, call, place, key }))
+    }
+
+    /// Whether a context is the goroutine's first function.
+    pub(super) fn starts(&self, goroutine: &Goroutine, context: &Context) -> bool {
+        let Place::Frame(index) = context.place else { return false };
+        goroutine.stack.frames.get(index + 1).is_some_and(|outer| outer.info.func() == "runtime.goexit")
+    }
+
+    /// The function with the `go` statement that started the goroutine, where a context is its first.
+    pub(super) fn creator(&mut self, goroutine: &Goroutine, context: &Context) -> Option<Arc<Context>> {
+        self.starts(goroutine, context).then(|| self.created(goroutine)).flatten()
+    }
+
+    fn created(&mut self, goroutine: &Goroutine) -> Option<Arc<Context>> {
+        let after = goroutine.created_pc.filter(|&pc| pc != 0)?;
+        let entry = self.code.at(after, true)?.entry;
+        let values = self.values_of(entry)?;
+        let call = values.calls.range(..after).next_back()?.1.clone();
+        // `newproc(fn *funcval)` (src/runtime/proc.go, go1.19 to 1.27).
+        let made = self.code.at(call.target?, false).is_some_and(|info| info.func() == "runtime.newproc");
+        let (call, place) = (Some(call), Place::Creator);
+        made.then(|| Arc::new(Context { values, call, place, key: vec![CREATOR] }))
+    }
+
+    /// The program's own function that a context's called and that has returned.
+    pub(super) fn returned(&mut self, caller: &Arc<Context>, call: &Call) -> Option<Arc<Context>> {
+        let target = call.target?;
+        let info = self.code.at(target, false).filter(|info| info.entry == target)?;
+        let library = ["runtime.", "sync.", "internal/"].iter().any(|start| info.func().starts_with(start));
+        if library || caller.key.len() > MAX_RETURNED {
+            return None;
+        }
+        let values = self.values_of(target)?;
+        let key = [&caller.key[..], &[call.at]].concat();
+        Some(Arc::new(Context { values, call: None, place: Place::Returned(caller.clone(), call.at), key }))
+    }
+
+    /// The values of the function at `entry`.
+    pub(super) fn values_of(&mut self, entry: u64) -> Option<Arc<Values>> {
+        self.analyses.of(self.session, &mut self.code, entry)
+    }
+
+    pub(super) fn session(&self) -> &'s Session {
+        self.session
+    }
+
+    /// The function that a site is in.
+    fn context_of(&mut self, goroutine: &Goroutine, site: &Site) -> Option<Arc<Context>> {
+        let (&first, calls) = site.within.split_first()?;
+        let mut context = match first {
+            CREATOR => self.created(goroutine)?,
+            index => self.frame_context(goroutine, usize::try_from(index).ok()?)?,
+        };
+        for at in calls {
+            let call = context.values.calls.get(at)?.clone();
+            context = self.returned(&context, &call)?;
+        }
+        Some(context)
     }
 
     /// The map that a site worked on, in this goroutine, where its address is still known.
     pub fn map(&mut self, goroutine: &Goroutine, site: &Site) -> Option<MapRef> {
-        let (values, call, at) = self.at(goroutine, site)?;
-        let ty = self.map_type(&values, &call, &at)?;
-        let (address, _) =
-            self.resolve(goroutine, site.frame, call.state.registers[ARGUMENTS[at.map as usize]], FUEL)?;
+        let (context, call, at) = self.at(goroutine, site)?;
+        let ty = self.map_type(&context.values, &call, &at)?;
+        let map = call.state.registers[ARGUMENTS[at.map as usize]];
+        let (address, _) = self.resolve(goroutine, &context, map, FUEL)?;
         (address != 0).then_some(MapRef { address, ty })
     }
 
     /// What is left of the key that a site used, a value of `size` bytes.
     pub fn key(&mut self, goroutine: &Goroutine, site: &Site, size: usize) -> Left {
         const GONE: Left = Left::Nothing("it was only in registers, which are lost when a goroutine parks");
-        let Some((_, call, at)) = self.at(goroutine, site) else { return GONE };
-        let frame = site.frame;
+        let Some((context, call, at)) = self.at(goroutine, site) else { return GONE };
         let argument = |n: u8| ARGUMENTS.get(n as usize).map(|&register| call.state.registers[register]);
-        let word = |sites: &mut Sites<'s>, n: u8| sites.resolve(goroutine, frame, argument(n)?, FUEL);
+        let word = |sites: &mut Sites<'s>, n: u8| sites.resolve(goroutine, &context, argument(n)?, FUEL);
         let joined = |a: u64, b: u64| [a.to_le_bytes(), b.to_le_bytes()].concat();
         match at.key {
             KeyPlace::None => Left::Nothing("the operation takes no key"),
@@ -221,33 +360,65 @@ impl<'s> Sites<'s> {
                 (Some((ty, a)), Some((data, b))) => Left::Whole(joined(ty, data), a.max(b)),
                 _ => GONE,
             },
-            KeyPlace::Pointer(n) => self.key_behind(goroutine, site, argument(n), size),
+            KeyPlace::Pointer(n) => self.key_behind(goroutine, &context, &call, argument(n), size),
         }
     }
 
     /// A key given by address: in a slot of the frame that nothing wrote to since, or elsewhere.
-    fn key_behind(&mut self, goroutine: &Goroutine, site: &Site, pointer: Option<Id>, size: usize) -> Left {
+    fn key_behind(
+        &mut self,
+        goroutine: &Goroutine,
+        context: &Arc<Context>,
+        call: &Call,
+        pointer: Option<Id>,
+        size: usize,
+    ) -> Left {
         const CHANGED: Left = Left::Nothing("its place on the stack was written to since");
-        let (Some(pointer), Some((values, call, _))) = (pointer, self.at(goroutine, site)) else { return CHANGED };
-        let Some(frame) = goroutine.stack.frames.get(site.frame) else { return CHANGED };
+        let Some(pointer) = pointer else { return CHANGED };
         let memory = &self.session.memory;
-        if let Value::Slot(offset) = values.value(pointer) {
-            let Some((_, wait)) = self.wait_of(frame) else { return CHANGED };
-            if !same_slots(&call.state, &wait.state, *offset, size as i64) {
+        if let Value::Slot(offset) = *context.values.value(pointer) {
+            let (Place::Frame(index), Some(wait)) = (&context.place, &context.call) else {
+                return self.key_in_slots(goroutine, context, call, offset, size);
+            };
+            let Some(frame) = goroutine.stack.frames.get(*index) else { return CHANGED };
+            if !same_slots(&call.state, &wait.state, offset, size as i64) {
                 return CHANGED;
             }
-            return match memory.bytes(frame.sp.wrapping_add_signed(*offset), size) {
+            return match memory.bytes(frame.sp.wrapping_add_signed(offset), size) {
                 Ok(bytes) => Left::Whole(bytes.into_owned(), Source::Slot),
                 Err(_) => Left::Nothing("its memory cannot be read"),
             };
         }
-        let Some((address, _)) = self.resolve(goroutine, site.frame, pointer, FUEL) else {
+        let Some((address, _)) = self.resolve(goroutine, context, pointer, FUEL) else {
             return Left::Nothing("its address was only in registers");
         };
         match memory.bytes(address, size) {
             Ok(bytes) => Left::Whole(bytes.into_owned(), Source::Memory),
             Err(_) => Left::Nothing("its memory cannot be read"),
         }
+    }
+
+    /// A key that lay on the stack of a function that has returned, word by word out of what was put there.
+    fn key_in_slots(
+        &mut self,
+        goroutine: &Goroutine,
+        context: &Arc<Context>,
+        call: &Call,
+        offset: i64,
+        size: usize,
+    ) -> Left {
+        const RETURNED: Left = Left::Nothing("it was on the stack of a function that has returned");
+        let (mut bytes, mut from) = (Vec::with_capacity(size), Source::Code);
+        while bytes.len() < size {
+            let held = call.state.slot(offset + bytes.len() as i64);
+            let Some((word, source)) = held.and_then(|id| self.resolve(goroutine, context, id, FUEL)) else {
+                return RETURNED;
+            };
+            bytes.extend(word.to_le_bytes());
+            from = from.max(source);
+        }
+        bytes.truncate(size);
+        Left::Whole(bytes, from)
     }
 
     /// Every lookup in the program's own code of the map at `variable` whose keys are interface values: the type of its
@@ -326,12 +497,11 @@ impl<'s> Sites<'s> {
         Ok((callers.len() <= MAX_CALLERS).then(|| callers.into_iter().collect()))
     }
 
-    fn at(&mut self, goroutine: &Goroutine, site: &Site) -> Option<(Arc<Values>, Call, Operands)> {
-        let frame = goroutine.stack.frames.get(site.frame)?;
-        let values = self.analyses.of(self.session, &mut self.code, frame.info.entry)?;
-        let call = values.calls.get(&site.pc)?.clone();
+    fn at(&mut self, goroutine: &Goroutine, site: &Site) -> Option<(Arc<Context>, Call, Operands)> {
+        let context = self.context_of(goroutine, site)?;
+        let call = context.values.calls.get(&site.pc)?.clone();
         let (_, _, at) = self.operation(&call)?;
-        Some((values, call, at))
+        Some((context, call, at))
     }
 
     /// The values of a frame's function, and the call that the frame is in.
@@ -341,7 +511,7 @@ impl<'s> Sites<'s> {
         Some((values, call))
     }
 
-    fn operation<'c>(&mut self, call: &'c Call) -> Option<(&'c Call, String, Operands)> {
+    pub(super) fn operation<'c>(&mut self, call: &'c Call) -> Option<(&'c Call, String, Operands)> {
         let info = self.code.at(call.target?, false).filter(|info| Some(info.entry) == call.target)?;
         let at = operands(info.func())?;
         Some((call, info.func().to_string(), at))
@@ -357,72 +527,112 @@ impl<'s> Sites<'s> {
         matches!(ty.shape, Shape::Map(_)).then_some(ty.id)
     }
 
-    /// The number that a value of a frame's function is, where that can still be known.
-    fn resolve(&mut self, goroutine: &Goroutine, index: usize, id: Id, fuel: usize) -> Option<(u64, Source)> {
+    /// The number that a value of a function is, where that can still be known.
+    fn resolve(&mut self, goroutine: &Goroutine, context: &Arc<Context>, id: Id, fuel: usize) -> Option<(u64, Source)> {
         let fuel = fuel.checked_sub(1)?;
-        let frame = goroutine.stack.frames.get(index)?;
-        let (values, wait) = self.wait_of(frame)?;
+        let values = &context.values;
         let memory = &self.session.memory;
-        let slot = |offset: i64| frame.sp.wrapping_add_signed(offset);
-        match values.value(id) {
-            Value::Constant(constant) => return Some((*constant, Source::Code)),
-            Value::Slot(offset) => return Some((slot(*offset), Source::Slot)),
-            _ => {}
+        if let Value::Constant(constant) = values.value(id) {
+            return Some((*constant, Source::Code));
         }
-        // A slot that holds this value still.
-        if let Some((&offset, _)) = wait.state.slots.iter().find(|(_, &(size, held))| held == id && size == 8) {
-            return Some((memory.u64(slot(offset)).ok()?, Source::Slot));
+        let frame = match context.place {
+            Place::Frame(index) => goroutine.stack.frames.get(index),
+            _ => None,
+        };
+        if let (Some(frame), Some(wait)) = (frame, &context.call) {
+            let slot = |offset: i64| frame.sp.wrapping_add_signed(offset);
+            if let Value::Slot(offset) = values.value(id) {
+                return Some((slot(*offset), Source::Slot));
+            }
+            // A slot that holds this value still.
+            if let Some((&offset, &(size, _))) =
+                wait.state.slots.iter().find(|(_, &(size, held))| held == id && matches!(size, 4 | 8))
+            {
+                let word = if size == 8 { memory.u64(slot(offset)) } else { memory.u32(slot(offset)).map(u64::from) };
+                return Some((word.ok()?, Source::Slot));
+            }
+            if let Value::Initial(offset) = *values.value(id) {
+                let same = same_as_entry(wait, values, offset);
+                return same.then(|| Some((memory.u64(slot(offset)).ok()?, Source::Slot))).flatten();
+            }
         }
         match values.value(id).clone() {
-            Value::Initial(offset) if same_as_entry(&wait, &values, offset) => {
-                Some((memory.u64(slot(offset)).ok()?, Source::Slot))
-            }
             Value::Sum(base, by) => {
-                let (base, source) = self.resolve(goroutine, index, base, fuel)?;
+                let (base, source) = self.resolve(goroutine, context, base, fuel)?;
                 Some((base.wrapping_add_signed(by), source))
             }
-            Value::Load(base, offset, _) => {
-                let (base, _) = self.resolve(goroutine, index, base, fuel)?;
-                Some((self.session.memory.u64(base.wrapping_add_signed(offset)).ok()?, Source::Memory))
+            Value::Low(inner, size) => {
+                let (inner, source) = self.resolve(goroutine, context, inner, fuel)?;
+                Some((inner & lowest(size), source))
+            }
+            Value::Load { base, offset, size, .. } => {
+                let (base, _) = self.resolve(goroutine, context, base, fuel)?;
+                let at = base.wrapping_add_signed(offset);
+                let bytes = self.session.memory.bytes(at, usize::from(size).min(8)).ok()?;
+                let mut word = [0; 8];
+                word[..bytes.len()].copy_from_slice(&bytes);
+                Some((u64::from_le_bytes(word), Source::Memory))
             }
             // What the caller passed.
             Value::Entry(register) => {
-                let caller = goroutine.stack.frames.get(index + 1)?;
-                let (_, call) = self.wait_of(caller)?;
-                if call.target.is_some_and(|target| target != frame.info.entry) {
-                    return None;
-                }
-                self.resolve(goroutine, index + 1, call.state.registers[register], fuel)
+                let (caller, call) = self.caller(goroutine, context)?;
+                self.resolve(goroutine, &caller, call.state.registers[register], fuel)
             }
             _ => None,
         }
     }
 
     /// A map argument as an expression over package variables; the argument is the map's address for a `sync.Map`.
-    fn describe(&mut self, values: &Values, id: Id, by_address: bool) -> Option<String> {
+    fn describe(&mut self, context: &Arc<Context>, id: Id, by_address: bool) -> Option<String> {
         match by_address {
-            true => self.place_at(values, id, FUEL).map(|(name, _)| name),
-            false => self.expression(values, id, FUEL).map(|(name, _)| name),
+            true => self.place_at(context, id, FUEL).map(|(name, _)| name),
+            false => self.expression(context, id, FUEL).map(|(name, _)| name),
         }
+    }
+
+    /// The same value in the function that called one that has returned, where it is a parameter.
+    fn given(context: &Arc<Context>, id: Id) -> Option<(Arc<Context>, Id)> {
+        let (Place::Returned(caller, at), Value::Entry(register)) = (&context.place, context.values.value(id)) else {
+            return None;
+        };
+        Some((caller.clone(), caller.values.calls.get(at)?.state.registers[*register]))
     }
 
     /// The expression and type of a value.
-    fn expression(&mut self, values: &Values, id: Id, fuel: usize) -> Option<(String, TypeId)> {
+    fn expression(&mut self, context: &Arc<Context>, id: Id, fuel: usize) -> Option<(String, TypeId)> {
         let fuel = fuel.checked_sub(1)?;
-        let Value::Load(base, offset, _) = values.value(id) else { return None };
-        if let Value::Constant(address) = values.value(*base) {
-            return self.variable(address.wrapping_add_signed(*offset));
+        if let Some((caller, id)) = Self::given(context, id) {
+            return self.expression(&caller, id, fuel);
         }
-        let (name, ty) = self.pointee(values, *base, fuel)?;
-        self.field(name, ty, *offset)
+        let Value::Load { base, offset, .. } = *context.values.value(id) else { return None };
+        if let Value::Constant(address) = context.values.value(base) {
+            return self.variable(address.wrapping_add_signed(offset));
+        }
+        // The address of a variable, given as a parameter.
+        if let Some((caller, id)) = Self::given(context, base) {
+            if let Value::Constant(address) = caller.values.value(id) {
+                return self.variable(address.wrapping_add_signed(offset));
+            }
+        }
+        let (name, ty) = self.pointee(context, base, fuel)?;
+        self.field(name, ty, offset)
     }
 
     /// The expression and type of what is at a pointer value.
-    fn place_at(&mut self, values: &Values, id: Id, fuel: usize) -> Option<(String, TypeId)> {
-        match values.value(id).clone() {
+    fn place_at(&mut self, context: &Arc<Context>, id: Id, fuel: usize) -> Option<(String, TypeId)> {
+        let fuel = fuel.checked_sub(1)?;
+        if let Some((caller, id)) = Self::given(context, id) {
+            return self.place_at(&caller, id, fuel);
+        }
+        match context.values.value(id).clone() {
             Value::Constant(address) => self.variable(address),
             Value::Sum(base, offset) => {
-                let (name, ty) = self.pointee(values, base, fuel.checked_sub(1)?)?;
+                if let Some((caller, id)) = Self::given(context, base) {
+                    if let Value::Constant(address) = caller.values.value(id) {
+                        return self.variable(address.wrapping_add_signed(offset));
+                    }
+                }
+                let (name, ty) = self.pointee(context, base, fuel)?;
                 self.field(name, ty, offset)
             }
             _ => None,
@@ -430,8 +640,8 @@ impl<'s> Sites<'s> {
     }
 
     /// What the pointer `id` points to.
-    fn pointee(&mut self, values: &Values, id: Id, fuel: usize) -> Option<(String, TypeId)> {
-        let (name, ty) = self.expression(values, id, fuel)?;
+    fn pointee(&mut self, context: &Arc<Context>, id: Id, fuel: usize) -> Option<(String, TypeId)> {
+        let (name, ty) = self.expression(context, id, fuel)?;
         match self.session.types.load(ty).ok()?.shape {
             Shape::Pointer(Some(pointee)) => Some((name, pointee)),
             _ => None,
@@ -484,7 +694,7 @@ impl<'s> Sites<'s> {
 fn variable_of(values: &Values, call: &Call, at: &Operands) -> Option<u64> {
     match (values.value(call.state.registers[ARGUMENTS[at.map as usize]]), at.map_type) {
         (Value::Constant(address), None) => Some(*address),
-        (Value::Load(base, offset, _), Some(_)) => match values.value(*base) {
+        (Value::Load { base, offset, .. }, Some(_)) => match values.value(*base) {
             Value::Constant(address) => Some(address.wrapping_add_signed(*offset)),
             _ => None,
         },
@@ -528,31 +738,18 @@ fn looks_up(at: &Operands) -> bool {
 /// Whether a stack slot is as it was at entry.
 fn same_as_entry(wait: &Call, values: &Values, offset: i64) -> bool {
     match wait.state.slots.get(&offset) {
-        None => wait.state.slots.range(offset - 7..offset + 8).next().is_none(),
+        None => wait.state.entered && wait.state.slots.range(offset - 7..offset + 8).next().is_none(),
         Some(&(_, id)) => matches!(values.value(id), Value::Initial(at) if *at == offset),
     }
 }
 
-/// Whether an argument of the waiting call comes from the result of the call at `from`.
-fn flows(values: &Values, wait: &Call, from: u64) -> bool {
-    let mut left: Vec<Id> = ARGUMENTS[..4].iter().map(|&register| wait.state.registers[register]).collect();
-    let mut seen = FxHashSet::default();
-    while let Some(id) = left.pop() {
-        if !seen.insert(id) || seen.len() > 4096 {
-            continue;
-        }
-        match values.value(id) {
-            Value::Result(at, _) if *at == from => return true,
-            Value::Load(base, _, _) | Value::Sum(base, _) => left.push(*base),
-            Value::Meet(..) => left.extend(values.met(id)),
-            // The cases of a select lie on the stack.
-            Value::Slot(offset) => {
-                left.extend(wait.state.slots.range(*offset..offset + 256).map(|(_, &(_, held))| held))
-            }
-            _ => {}
-        }
+/// The bits of so many bytes.
+fn lowest(size: u8) -> u64 {
+    if size < 8 {
+        !(u64::MAX << (8 * u32::from(size)))
+    } else {
+        u64::MAX
     }
-    false
 }
 
 fn source(path: &str) -> Option<Arc<str>> {

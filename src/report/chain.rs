@@ -199,11 +199,10 @@ fn lookup(evidence: &Evidence, at: usize, cluster: &Cluster) -> Step {
         let source = format!("CPU sample of goroutine {goid}, {gap} before it blocks, {site}");
         return Step { title, text: format!("{}{caller}", window.function), source, known: true };
     }
-    if let Some(site) = cluster.sites.iter().max_by_key(|site| (site.flows, site.same_function)) {
+    if let Some(site) = cluster.sites.iter().max_by_key(|site| site.reach) {
         let at = site.at.as_ref().map(|frame| format!(" in {}", place(frame))).unwrap_or_default();
-        let whose = if site.same_function { "the function that waits" } else { "a caller" };
-        let source = format!("d1: the machine code of {whose}, before the wait");
-        return Step { title, text: format!("{}{at}, {}", site.operation(), site.link()), source, known: true };
+        let source = "d1: the machine code before the wait".to_string();
+        return Step { title, text: format!("{}{at}, {}", site.operation(), site.reach.words()), source, known: true };
     }
     if let Some(function) = cluster.map_functions.first() {
         let source = "on the stack: caught inside a map operation".to_string();

@@ -109,11 +109,7 @@ fn cluster(cluster: &Cluster) -> Value {
         "confidence": cluster.confidence.name(),
         "sites": cluster.sites.iter().map(|site| json!({
             "call": site.call, "line": site.at.as_ref().map(|at| at.line), "map_type": site.map_type, "map": site.map.as_ref().map(|map| json!({"expr": map})),
-            "key_expr": site.key_expr, "link": match (site.flows, site.same_function) {
-                (true, _) => "flow",
-                (false, true) => "same_func",
-                (false, false) => "caller",
-            },
+            "key_expr": site.key_expr, "operation": site.kind.name(), "link": site.reach.name(), "followed": site.reach.is_followed(),
         })).collect::<Vec<_>>(),
         "held_by": cluster.held.iter().map(held_json).collect::<Vec<_>>(),
         "strongest": cluster.strongest,

@@ -16,7 +16,7 @@ use super::profile::{self, Note, StackId, Symbols, Text};
 use super::trace::{self, GoState, StackRef, Trace};
 use super::EvidenceFile;
 use crate::goroutine::lookup::Verdict;
-use crate::score::{self, of_cluster, of_goroutine, Facts, Missed, Reach, TraceFacts};
+use crate::score::{self, of_cluster, of_goroutine, Facts, Missed, TraceFacts};
 pub use crate::score::{Class, Clue, Score, Term};
 use crate::{Error, Result};
 pub use record::{
@@ -777,24 +777,20 @@ fn base_score(draft: &Draft, map: Option<&MapView>, in_no_map: bool) -> Score {
         format!("{key}, the key given, is not in {expression}, which holds {}: {} ({detail})", near.key, near.relation)
     });
     // Keys that are only alike say something where a lookup is known to have missed.
-    let lookup = cluster.lookup.as_deref().filter(|looked| looked.confusable || cluster.nil_channel);
+    let lookup =
+        cluster.lookup.as_deref().filter(|looked| looked.may_miss && (looked.confusable || cluster.nil_channel));
     let missed = lookup.and_then(|looked| {
         let (key, near) = looked.missed()?;
         let (map, stored, detail) = (&looked.map, &near.key, &near.detail);
         Some(Missed { map, key, stored, relation: near.relation, detail, inferred: looked.inferred })
     });
     let zero = cluster.lookup.as_deref().filter(|looked| looked.verdict == Some(Verdict::Zero));
-    let reach = |site: &MemorySite| match (site.flows, site.same_function) {
-        (true, _) => Reach::Flow,
-        (false, true) => Reach::SameFunction,
-        (false, false) => Reach::Caller,
-    };
     of_cluster(&Facts {
         near,
         held: cluster.held.first().map(Held::entry),
         in_no_map,
         odd_key: cluster.held.iter().find_map(|held| Some((held.entry(), held.odd?))),
-        site: cluster.sites.iter().map(|site| (site.call.as_str(), reach(site))).max_by_key(|&(_, reach)| reach),
+        site: cluster.sites.iter().map(|site| (site.call.as_str(), site.reach)).max_by_key(|&(_, reach)| reach),
         missed,
         zero: zero.and_then(|looked| Some((looked.map.as_str(), looked.key.as_deref()?))),
         nil_channel: cluster.nil_channel,

@@ -2,6 +2,7 @@
 
 use crate::evidence::clusters::without_type_arguments;
 use crate::goroutine::lookup::Verdict;
+use crate::goroutine::sites::Kind;
 use crate::map::identity::Digest;
 use crate::score::{Class, Clue, Entry, Odd, Reach, Score};
 use std::borrow::Cow;
@@ -662,10 +663,10 @@ pub struct MemorySite {
     pub map: Option<String>,
     /// The key as the source spells it.
     pub key_expr: Option<String>,
-    /// In the function that waits, not in a caller.
-    pub same_function: bool,
-    /// What it gave is what the goroutine waits on.
-    pub flows: bool,
+    /// What it does to the map.
+    pub kind: Kind,
+    /// How it hangs together with the wait.
+    pub reach: Reach,
 }
 
 impl MemorySite {
@@ -679,15 +680,6 @@ impl MemorySite {
         };
         let key = self.key_expr.as_ref().map_or(String::new(), |key| format!(" with key {key}"));
         format!("{}{map}{key}", self.call)
-    }
-
-    /// How it hangs together with the wait.
-    pub fn link(&self) -> &'static str {
-        match (self.flows, self.same_function) {
-            (true, _) => "whose result is waited on",
-            (false, true) => "in the waiting function",
-            (false, false) => "in a caller",
-        }
     }
 }
 
@@ -709,6 +701,8 @@ pub struct Looked {
     pub near: Vec<NearKey>,
     /// Whether people take the key and one of these for equal; else they are only alike.
     pub confusable: bool,
+    /// Whether the operation asked for the key, so that keys like it tell something.
+    pub may_miss: bool,
     /// All of it, as `gomap leaks --json` has it.
     pub record: serde_json::Value,
 }
