@@ -56,6 +56,13 @@ const MAX_STACKS: usize = 1 << 17;
 const MAX_PAGES: u64 = 1 << 26;
 const PAGE: u64 = 8192;
 
+/// The allocator puts objects without pointers that are smaller than this together into blocks of this size
+/// (`maxTinySize`, src/runtime/malloc.go, go1.19 to 1.27): a mutex may share one with a text that others have.
+const TINY_BLOCK: u64 = 16;
+/// Bytes of a mutex, and of what may lie before it in the same object of such a block, which is aligned as it is.
+const TINY_OBJECT: u64 = 8;
+const BEFORE: u64 = 4;
+
 /// What points to an object.
 #[derive(Default)]
 struct Node {
@@ -151,7 +158,7 @@ pub fn leads(
     if objects.is_empty() {
         return Ok(Leads::default());
     }
-    match search.look_back(goroutines, objects.keys().copied().collect(), watch) {
+    match search.look_back(goroutines, &objects, watch) {
         Ok(true) => {}
         Ok(false) => return Ok(Leads::unsearched(Unsearched::TooMuch)),
         Err(error @ Error::Limit(_)) => {
@@ -190,6 +197,8 @@ struct Search<'s> {
 /// The objects to look for, with a filter of their pages.
 struct Wanted {
     bases: FxHashSet<u64>,
+    /// Of blocks that may hold several small objects without pointers, where the wanted ones begin.
+    tiny: FxHashMap<u64, Vec<u64>>,
     low: u64,
     pages: Vec<u64>,
 }
@@ -205,7 +214,7 @@ impl Wanted {
                 *pages.get_mut(page as usize / 64)? |= 1 << (page % 64);
             }
         }
-        Some(Wanted { bases, low, pages })
+        Some(Wanted { bases, tiny: FxHashMap::default(), low, pages })
     }
 
     fn object(&self, heap: &Heap, word: u64) -> Option<u64> {
@@ -214,13 +223,26 @@ impl Wanted {
         if bits >> (page % 64) & 1 == 0 {
             return None;
         }
-        heap.object(word).map(|object| object.base).filter(|base| self.bases.contains(base))
+        let base = heap.object(word).map(|object| object.base).filter(|base| self.bases.contains(base))?;
+        let hits = |at: &u64| (at.wrapping_sub(BEFORE)..at.wrapping_add(TINY_OBJECT)).contains(&word);
+        self.tiny.get(&base).is_none_or(|objects| objects.iter().any(hits)).then_some(base)
     }
 }
 
 impl Search<'_> {
     /// Looks back from the objects, step by step; false where there are too many.
-    fn look_back(&mut self, goroutines: &Goroutines, start: FxHashSet<u64>, watch: &dyn Watch) -> Result<bool> {
+    fn look_back(
+        &mut self,
+        goroutines: &Goroutines,
+        objects: &FxHashMap<u64, Vec<u64>>,
+        watch: &dyn Watch,
+    ) -> Result<bool> {
+        let start: FxHashSet<u64> = objects.keys().copied().collect();
+        let shares = |base: u64| {
+            self.heap.object(base).is_some_and(|object| object.span.no_scan && object.span.elem_size == TINY_BLOCK)
+        };
+        let tiny: FxHashMap<u64, Vec<u64>> =
+            objects.iter().filter(|(&base, _)| shares(base)).map(|(&base, at)| (base, at.clone())).collect();
         let mut areas: Vec<Area<'_>> = self.heap.spans().iter().map(Area::Span).collect();
         for module in self.session.types.modules() {
             areas.push(Area::Variables(module.data.data.clone(), module.data.gcdatamask));

@@ -19,6 +19,7 @@ use std::sync::Arc;
 /// (src/cmd/compile/abi-internal.md).
 pub const ARGUMENTS: [usize; 9] = [0, 3, 1, 7, 6, 8, 9, 10, 11];
 const RSP: usize = 4;
+const RBP: usize = 5;
 const GOROUTINE: usize = 14;
 const RSI: usize = 6;
 const RDI: usize = 7;
@@ -352,7 +353,7 @@ impl Values {
                     false => self.called(instruction, state),
                 };
                 self.calls.insert(ip, Call { at: ip, target, state: state.clone() });
-                let callee = target.map_or(Callee::Plain, |target| callees.of(target));
+                let callee = target.map_or(Callee::Takes(ARGUMENTS.len()), |target| callees.of(target));
                 self.call(ip, callee, state);
                 return;
             }
@@ -431,16 +432,24 @@ impl Values {
                     state.registers[register] = self.number(Value::Result(ip, register));
                 }
             }
-            Callee::Reads | Callee::Makes | Callee::Plain => {
-                if callee == Callee::Plain {
-                    for offset in ARGUMENTS.map(|register| at(state, register, self)).into_iter().flatten() {
+            Callee::Reads | Callee::Makes | Callee::Takes(_) => {
+                if let Callee::Takes(taken) = callee {
+                    // Other registers hold what was left in them.
+                    let arguments = ARGUMENTS.get(..taken).unwrap_or(&ARGUMENTS);
+                    for offset in arguments
+                        .iter()
+                        .map(|&register| at(state, register, self))
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .flatten()
+                    {
                         self.expose(offset, state);
                     }
                     // No call changes a closure itself, only what it has the address of.
                     if let Some(closure) = at(state, CONTEXT, self) {
                         self.addresses_in(closure, state).into_iter().for_each(|offset| self.expose(offset, state));
                     }
-                    for register in ARGUMENTS {
+                    for &register in arguments {
                         if let Some(offset) = at(state, register, self).filter(|&offset| self.object(offset).is_none())
                         {
                             self.scramble(ip, offset, MAY_WRITE, state);
@@ -638,7 +647,12 @@ impl Values {
                         {
                             return false;
                         }
-                        self.low(state.registers[source.number()], register.size() as u8)
+                        match source {
+                            // RBP is set before the frame is made.
+                            Register::RSP if into == RBP => return false,
+                            Register::RSP => self.number(Value::Slot(0)),
+                            _ => self.low(state.registers[source.number()], register.size() as u8),
+                        }
                     }
                     _ if is_immediate(1) => self.number(Value::Constant(instruction.immediate(1))),
                     _ => return false,
@@ -796,7 +810,8 @@ fn overlapping(slots: &BTreeMap<i64, (u8, Id)>, offset: i64, size: i64) -> Vec<i
 /// What a called function does to its caller's frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Callee {
-    Plain,
+    /// Takes up to so many arguments in registers, and may write where they point.
+    Takes(usize),
     /// Writes nothing where its arguments point: a lookup.
     Reads,
     /// Gives a new object, and does nothing else.
@@ -832,8 +847,10 @@ impl Callees<'_, '_> {
             // A send only reads the elem that it is given by address (src/runtime/chan.go, go1.19 to 1.27).
             Some("runtime.chansend1") => Callee::Reads,
             // src/runtime/malloc.go; specialised by size and kind from Go 1.26 on.
-            Some(name) if name == "runtime.newobject" || name.starts_with("runtime.mallocgc") => Callee::Makes,
-            _ => Callee::Plain,
+            Some(name) if matches!(name, "runtime.newobject" | "runtime.makechan") => Callee::Makes,
+            Some(name) if name.starts_with("runtime.mallocgc") => Callee::Makes,
+            Some(name) if takes_one(name) => Callee::Takes(1),
+            _ => Callee::Takes(ARGUMENTS.len()),
         };
         self.known.insert(target, callee);
         callee
@@ -874,6 +891,18 @@ impl Callees<'_, '_> {
         }
         whole
     }
+}
+
+/// Whether a function takes but the object that it is a method of (src/sync, src/internal/sync, go1.19 to 1.27).
+fn takes_one(name: &str) -> bool {
+    let method =
+        ["sync.(*Mutex).", "internal/sync.(*Mutex).", "sync.(*RWMutex).", "sync.(*WaitGroup).", "sync.(*Cond)."]
+            .iter()
+            .find_map(|object| name.strip_prefix(object));
+    matches!(
+        method,
+        Some("Lock" | "lockSlow" | "Unlock" | "RLock" | "RUnlock" | "Wait" | "Done" | "Signal" | "Broadcast")
+    )
 }
 
 /// What a write barrier does (src/runtime/asm_amd64.s): those of Go 1.19 and 1.20 store AX, or the register that they are
