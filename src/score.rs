@@ -272,6 +272,10 @@ pub fn of_cluster(facts: &Facts<'_>) -> Score {
         score.add("block_age", points, format!("waits for {minutes} minutes or more, as the garbage collector saw it"));
     }
     match facts.site {
+        // So waits who uses a sound registry too.
+        Some((call, Reach::Flow | Reach::Either)) if facts.held.is_some() => {
+            score.add("map_site", 5, format!("what it waits on is what {call} gave it, and is in a map still"))
+        }
         Some((call, Reach::Flow)) => score.add("map_site", 15, format!("what it waits on is what {call} gave it")),
         Some((call, Reach::Either)) => score.add(
             "map_site",

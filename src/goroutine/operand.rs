@@ -1033,6 +1033,14 @@ fn blocks(entry: u64, instructions: &[Instruction], callees: &mut Callees<'_, '_
         }
         blocks.push(Block { start: instructions[start].ip(), last: last.ip(), instructions: start..end, next });
     }
+    // What only fills the room before a block is not run.
+    let led_to: FxHashSet<usize> = blocks.iter().flat_map(|block| block.next.iter().copied()).collect();
+    for (number, block) in blocks.iter_mut().enumerate().skip(1) {
+        let code = &instructions[block.instructions.clone()];
+        if !led_to.contains(&number) && code.iter().all(|one| one.mnemonic() == Mnemonic::Nop) {
+            block.next.clear();
+        }
+    }
     blocks
 }
 
