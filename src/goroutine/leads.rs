@@ -264,7 +264,10 @@ impl Search<'_> {
             if self.nodes.len() > MAX_NODES {
                 return Ok(false);
             }
-            let Some(wanted) = Wanted::of(self.heap, std::mem::take(&mut next)) else { return Ok(false) };
+            let Some(mut wanted) = Wanted::of(self.heap, std::mem::take(&mut next)) else { return Ok(false) };
+            if step == 0 {
+                wanted.tiny = tiny.clone();
+            }
             let (heap, memory, unread) = (self.heap, &*self.session.memory, &self.unread);
             unread.store(0, Ordering::Relaxed);
             let found = in_pieces(&areas, alone, Progress::of(&areas), watch, &|_, areas, watch| {
