@@ -431,7 +431,7 @@ impl PySession {
 
     /// What the user should know of the source, one sentence each.
     fn notes(&self) -> Vec<String> {
-        self.session.borrow().notes.clone()
+        self.session.borrow().notes.iter().map(ToString::to_string).collect()
     }
 
     /// Fails when a file that the session is read from has changed since it was opened.

@@ -2,7 +2,7 @@
 
 use crate::binary::elf;
 use crate::binary::hashstate;
-use crate::binary::program::Program;
+use crate::binary::program::{DebugNote, Program};
 use crate::error::Watch;
 use crate::expression::{self, Hashers, Meaning, Scope};
 use crate::files::{Mapped, Stamp};
@@ -11,11 +11,12 @@ use crate::map::hash::HashState;
 use crate::map::keys::Recipe;
 use crate::map::lookup::{read_hash_state, Hasher};
 use crate::map::{sync, GoMap, Header};
-use crate::memory::{BackedMemory, CoreMemory, Memory, ProcessMemory, Thread, Threads};
+use crate::memory::{BackedMemory, CoreMemory, FileNote, Memory, ProcessMemory, Thread, Threads};
 use crate::types::Location;
 use crate::types::{ProgramTypes, TypeId, TypeSource};
 use crate::{Error, Result};
 use object::read::elf::FileHeader;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +29,43 @@ pub struct Session {
     pub types: ProgramTypes,
     /// Its threads with their registers, as far as known.
     pub threads: Threads,
-    /// What the user should know of the source: files that do not fit, a truncated core, a running process.
-    pub notes: Vec<String>,
+    /// What the user should know of the source.
+    pub notes: Vec<Note>,
     /// Where its memory comes from.
     pub origin: Origin,
     /// The files it is read from, as they were when they were opened.
     files: Vec<Stamp>,
+}
+
+/// What the user should know of a source.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// A file that the core names.
+    File(FileNote),
+    /// The core ends before its own headers say.
+    Truncated(PathBuf),
+    /// The process ran on.
+    Running(i32),
+    /// A debug file.
+    Debug(DebugNote),
+    /// The program's version of Go is not one that is known.
+    Version(String),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::File(note) => write!(f, "{note}"),
+            Note::Truncated(core) => {
+                write!(f, "{} is truncated; what it lacks is reported where it matters", core.display())
+            }
+            Note::Running(pid) => {
+                write!(f, "process {pid} was running while it was read; entries may be inconsistent")
+            }
+            Note::Debug(note) => write!(f, "{note}"),
+            Note::Version(warning) => f.write_str(warning),
+        }
+    }
 }
 
 /// Where a session's memory comes from.
@@ -63,9 +95,9 @@ impl Session {
         let Some((path, bias)) = memory.executable().map(|(path, bias)| (path.to_path_buf(), bias)) else {
             return Err(Error::Binary(format!("{} does not name its executable; give it too", core.display())));
         };
-        let mut notes = memory.notes.clone();
+        let mut notes: Vec<Note> = memory.notes.iter().cloned().map(Note::File).collect();
         if memory.is_truncated() {
-            notes.push(format!("{} is truncated; what it lacks is reported where it matters", core.display()));
+            notes.push(Note::Truncated(core.to_path_buf()));
         }
         let threads = memory.threads().to_vec();
         let written = memory.written();
@@ -87,10 +119,7 @@ impl Session {
             Some(within) => ProcessMemory::stop(pid, within, watch)?,
             None => ProcessMemory::open(pid)?,
         };
-        let notes = match stop {
-            Some(_) => Vec::new(),
-            None => vec![format!("process {pid} was running while it was read; entries may be inconsistent")],
-        };
+        let notes = if stop.is_some() { Vec::new() } else { vec![Note::Running(pid)] };
         Session::of_process(memory, executable, notes)
     }
 
@@ -99,7 +128,7 @@ impl Session {
         Session::of_process(ProcessMemory::open(pid)?, executable, Vec::new())
     }
 
-    fn of_process(memory: ProcessMemory, executable: Option<&Path>, notes: Vec<String>) -> Result<Session> {
+    fn of_process(memory: ProcessMemory, executable: Option<&Path>, notes: Vec<Note>) -> Result<Session> {
         let pid = memory.pid();
         let link = PathBuf::from(format!("/proc/{pid}/exe"));
         let path = executable.map(Path::to_path_buf).unwrap_or(link);
@@ -118,7 +147,7 @@ impl Session {
         memory: Arc<dyn Memory>,
         program: Program,
         threads: Vec<Thread>,
-        mut notes: Vec<String>,
+        mut notes: Vec<Note>,
         origin: Origin,
     ) -> Result<Session> {
         if program.version.is_none() && !program.dwarf.as_ref().is_some_and(|dwarf| dwarf.has_go()) {
@@ -128,8 +157,8 @@ impl Session {
             };
             return Err(Error::Binary(format!("{} {what}", program.path.display())));
         }
-        notes.extend(program.notes.iter().cloned());
-        notes.extend(program.version.as_ref().and_then(|version| version.warning()));
+        notes.extend(program.debug_notes.iter().cloned().map(Note::Debug));
+        notes.extend(program.version.as_ref().and_then(|version| version.warning()).map(Note::Version));
         let mut files = memory.files();
         files.push(program.file.stamp().clone());
         files.extend(program.dwarf.as_ref().map(|dwarf| dwarf.stamp().clone()));
@@ -229,39 +258,6 @@ impl Session {
             Some(recipe) => Ok(Hasher::Known { state: Box::new(self.hash_state()?), recipe, function }),
             None => unknown(format!("the hash function {function} is not known")),
         }
-    }
-
-    /// The thread that is inside a write to some map, in words; `None` when no thread's registers say so.
-    pub fn writer(&self) -> Option<String> {
-        self.threads.iter().find_map(|thread| {
-            let [pc, sp, bp, g] = thread.pc_sp_bp_g(self.types.program().is_arm())?;
-            let function = self.map_write_on_stack(pc, sp, bp)?;
-            let goroutine = self.goid(g).map_or("a goroutine".to_string(), |goid| format!("goroutine {goid}"));
-            Some(format!("{goroutine} (thread {}) is inside {function}", thread.tid))
-        })
-    }
-
-    /// The map write among the innermost frames, by the chain of frame pointers. A function just entered has no
-    /// frame yet: its caller is at the stack pointer.
-    fn map_write_on_stack(&self, pc: u64, sp: u64, bp: u64) -> Option<String> {
-        const WRITES: [&str; 3] = ["runtime.mapassign", "runtime.mapdelete", "runtime.mapclear"];
-        const FRAMES: usize = 16;
-        let mut callers = vec![pc];
-        callers.extend(self.memory.u64(sp));
-        let mut frame = bp;
-        for _ in 0..FRAMES {
-            let (Some(at), Ok(next)) = (frame.checked_add(8), self.memory.u64(frame)) else { break };
-            callers.extend(self.memory.u64(at));
-            frame = next;
-        }
-        let mut functions = callers.into_iter().filter_map(|caller| self.types.function_name(caller));
-        functions.find(|function| WRITES.iter().any(|write| function.starts_with(write)))
-    }
-
-    /// The goroutine ID in the `runtime.g` at this address.
-    fn goid(&self, g: u64) -> Option<u64> {
-        let offset = self.types.offset("runtime.g", "goid").ok()??;
-        self.memory.u64(g.checked_add(offset)?).ok()
     }
 
     /// The process's hash state.

@@ -2,8 +2,10 @@
 
 use super::check::{broken, examine};
 use super::list::load;
+use super::sentences;
 use crate::audit::{MapFacts, Maps};
 use crate::error::Watch;
+use crate::goroutine::writers::Writers;
 use crate::map::check::Report;
 use crate::reach::{reach, Found};
 use crate::session::Session;
@@ -13,13 +15,14 @@ use crate::Result;
 pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Maps> {
     let found = reach(session, watch)?;
     let mut maps = Vec::with_capacity(found.maps.len());
-    let writer = session.writer();
+    let writers = Writers::new(session);
     for (i, map) in found.maps.iter().enumerate() {
         watch.tick(i as u64, found.maps.len() as u64)?;
         let report = match keys {
-            true => {
-                examine(session, found.map(map), writer.as_deref(), watch)?.map_or_else(broken, |(_, report)| report)
-            }
+            true => match examine(session, found.map(map), &writers, watch)? {
+                Ok((_, report)) => report,
+                Err(error) => broken(&error),
+            },
             false => Report::default(),
         };
         // An address says nothing in the next run.
@@ -41,7 +44,19 @@ pub fn map_facts(session: &Session, keys: bool, watch: &dyn Watch) -> Result<Map
             nan_keys: report.nan_keys,
         });
     }
-    let mut notes = found.notes.clone();
-    notes.extend_from_slice(&session.notes);
+    for torn in found.torn.iter().filter(|_| keys) {
+        maps.push(MapFacts {
+            path: found.torn_whole_path(torn),
+            shown: found.torn_path(torn),
+            type_name: found.torn_type(torn).to_string(),
+            entries: 0,
+            bytes: 0,
+            load: None,
+            findings: broken(&torn.error).findings,
+            nan_keys: 0,
+        });
+    }
+    let mut notes = sentences(&found.notes);
+    notes.extend(sentences(&session.notes));
     Ok(Maps { maps, notes })
 }

@@ -4,6 +4,7 @@ use super::{flush, flush_if_full, head, head_text, state, write_error, Show, Val
 use crate::error::Watch;
 use crate::layout::{hmap, swiss, SLOTS};
 use crate::map::{classic, sync, Cell, Findings, GoMap, Header, Place};
+use crate::session::Note;
 use crate::Result;
 use byteorder::{ByteOrder, LittleEndian as LE};
 use serde_json::{json, Value};
@@ -16,7 +17,7 @@ pub fn buckets(
     map: &GoMap<'_>,
     range: RangeInclusive<u64>,
     show: &Show,
-    notes: &[String],
+    notes: &[Note],
     watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<()> {
@@ -68,7 +69,7 @@ fn sync_buckets(
     header: &sync::Header,
     range: RangeInclusive<u64>,
     show: &Show,
-    notes: &[String],
+    notes: &[Note],
     watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<()> {

@@ -1,11 +1,12 @@
 //! `gomap check`: the integrity of one map or of all, with what each finding means.
 
-use super::{head, write_error};
+use super::{head, sentences, source, write_error};
 use crate::error::{Quiet, Watch};
-use crate::map::check::{check as check_map, Report};
+use crate::goroutine::writers::Writers;
+use crate::map::check::{check as check_map, Finding, FindingKind, Report};
 use crate::map::GoMap;
 use crate::memory::Place;
-use crate::reach::{in_pieces, reach, Progress};
+use crate::reach::{self, in_pieces, reach, Progress, Reach, Torn};
 use crate::session::{MapRef, Session};
 use crate::{Error, Result};
 use serde_json::{json, Value};
@@ -16,63 +17,134 @@ pub type Named = (String, MapRef);
 
 /// Maps checked before what they say is written.
 const BLOCK: usize = 1 << 12;
+/// Maps that could not be read and are named.
+const NAMED: usize = 20;
 
-/// Checks every map that can be reached.
+/// Checks every map that can be reached. Fails when none could be read.
 pub fn check_all(session: &Session, as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
     let found = reach(session, watch)?;
-    check_each(session, &found.maps, &|map| (found.expression(map, &Quiet), found.map(map)), as_json, watch, out)
+    let (unread, torn): (Vec<&Torn>, Vec<&Torn>) = found.torn.iter().partition(|torn| torn.is_left_out());
+    nothing_read(&found, &unread)?;
+    let torn: Vec<(Value, Report)> =
+        torn.into_iter().map(|torn| (torn_head(&found, torn), broken(&torn.error))).collect();
+    let mut notes = sentences(&found.notes);
+    notes.extend(sentences(&session.notes));
+    let unread = unread.iter().map(|torn| (found.torn_path(torn), torn.error.to_string())).collect();
+    let rest = Rest { torn, unread, notes };
+    check_each(
+        session,
+        &found.maps,
+        &|map| (found.expression(map, &Quiet), found.map(map)),
+        Some(rest),
+        as_json,
+        watch,
+        out,
+    )
 }
 
 /// Checks `maps`; returns whether anything worse than information was found.
 pub fn check(session: &Session, maps: &[Named], as_json: bool, watch: &dyn Watch, out: &mut dyn Write) -> Result<bool> {
-    check_each(session, maps, &Named::clone, as_json, watch, out)
+    check_each(session, maps, &Named::clone, None, as_json, watch, out)
+}
+
+/// Fails when there may be maps, and what would tell could not be read. Variables that the core left out are those of
+/// the executable's file, in which maps are empty: without the heap such maps tell nothing.
+fn nothing_read(found: &Reach<'_>, unread: &[&Torn]) -> Result<()> {
+    let no_heap = found.notes.iter().any(|note| matches!(note, reach::Note::Heap(_)));
+    if found.maps.iter().any(|map| map.count > 0) || !found.maps.is_empty() && !no_heap {
+        return Ok(());
+    }
+    let hides = |note: &&reach::Note| matches!(note, reach::Note::Heap(_) | reach::Note::Unreadable(_));
+    let first = unread.first().map(|torn| format!("{}: {}", found.torn_path(torn), torn.error));
+    let why = first.or_else(|| found.notes.iter().find(hides).map(ToString::to_string));
+    match why {
+        Some(why) => Err(Error::Binary(format!("no map could be read, so nothing was checked: {why}"))),
+        None => Ok(()),
+    }
+}
+
+fn torn_head(found: &Reach<'_>, torn: &Torn) -> Value {
+    let (path, name) = (found.torn_expression(torn, &Quiet), found.torn_type(torn));
+    json!({"path": path, "type": name, "address": format!("{:#x}", torn.address)})
+}
+
+/// What there is to say beside the maps that were opened.
+#[derive(Default)]
+struct Rest {
+    /// Maps whose headers cannot be.
+    torn: Vec<(Value, Report)>,
+    /// Maps that were not looked at, and why.
+    unread: Vec<(String, String)>,
+    notes: Vec<String>,
 }
 
 /// What the checks of some maps came to, and the words for it.
 #[derive(Default)]
 struct Checked {
+    maps: usize,
     sound: u64,
     keys: u64,
     findings: bool,
     words: Vec<String>,
 }
 
+impl Checked {
+    fn add(&mut self, head: &Value, report: &Report, as_json: bool, always: bool) {
+        self.maps += 1;
+        self.keys += report.keys;
+        self.findings |= !report.is_sound();
+        self.sound += u64::from(report.findings.is_empty());
+        if as_json {
+            self.words.push(document(head, report).to_string());
+        } else if !report.findings.is_empty() || report.unchecked.is_some() || always {
+            self.words.push(text(head, report));
+        }
+    }
+}
+
 fn check_each<T: Sync>(
     session: &Session,
     maps: &[T],
     named: &(dyn Fn(&T) -> Named + Sync),
+    rest: Option<Rest>,
     as_json: bool,
     watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<bool> {
-    // A walk of every thread's stack: once, not for each map.
-    let writer = session.writer();
-    let one = maps.len() == 1;
+    let writers = Writers::new(session);
+    let one = rest.is_none() && maps.len() == 1;
     let check_one = |map: &T, checked: &mut Checked, watch: &dyn Watch| {
         let (name, target) = named(map);
-        let (report, head) = match examine(session, target, writer.as_deref(), watch)? {
+        let (report, head) = match examine(session, target, &writers, watch)? {
             Ok((map, report)) => {
-                let mut head = head(&map, &session.notes);
+                let state: Vec<_> = if one { source(&session.notes).collect() } else { Vec::new() };
+                let mut head = head(&map, &state);
                 head["path"] = name.as_str().into();
                 (report, head)
             }
             Err(error) if one => return Err(error),
-            Err(error) => (broken(error), json!({"path": name, "address": format!("{:#x}", target.address)})),
+            Err(error) => (broken(&error), json!({"path": name, "address": format!("{:#x}", target.address)})),
         };
-        checked.keys += report.keys;
-        checked.findings |= !report.is_sound();
-        checked.sound += u64::from(report.findings.is_empty());
-        if as_json {
-            checked.words.push(document(&head, &report).to_string());
-        } else if !report.findings.is_empty() || report.unchecked.is_some() || one {
-            checked.words.push(text(&head, &report));
-        }
+        checked.add(&head, &report, as_json, one);
         Ok(())
     };
     let alone = session.memory.place() == Place::Debugger;
     let mut all = Checked::default();
     let mut put = |text: &str| out.write_all(text.as_bytes()).map_err(write_error);
-    let (mut between, between_more) = if as_json { ("{\"maps\":[", ",") } else { ("", "") };
+    put(if as_json { "{\"maps\":[" } else { "" })?;
+    let (mut between, between_more) = ("", if as_json { "," } else { "" });
+    let mut take = |checked: Checked| {
+        all.maps += checked.maps;
+        all.sound += checked.sound;
+        all.keys += checked.keys;
+        all.findings |= checked.findings;
+        for words in checked.words {
+            put(between)?;
+            put(&words)?;
+            between = between_more;
+        }
+        Ok::<(), Error>(())
+    };
     for (i, block) in maps.chunks(BLOCK).enumerate() {
         let progress = Progress { before: (i * BLOCK) as u64, total: maps.len() as u64 };
         let pieces = in_pieces(block, alone, progress, watch, &|_, maps, watch| {
@@ -83,26 +155,32 @@ fn check_each<T: Sync>(
             }
             Ok(checked)
         })?;
-        for checked in pieces {
-            all.sound += checked.sound;
-            all.keys += checked.keys;
-            all.findings |= checked.findings;
-            for words in checked.words {
-                put(between)?;
-                put(&words)?;
-                between = between_more;
-            }
-        }
+        pieces.into_iter().try_for_each(&mut take)?;
     }
+    let Rest { torn, unread, notes } = rest.unwrap_or_default();
+    let mut checked = Checked::default();
+    torn.iter().for_each(|(head, report)| checked.add(head, report, as_json, true));
+    take(checked)?;
+    let mut end = String::new();
     if as_json {
-        put(if maps.is_empty() { "{\"maps\":[]}\n" } else { "]}\n" })?;
+        end.push(']');
+        if !one {
+            let unread: Vec<Value> = unread.iter().map(|(path, why)| json!({"path": path, "why": why})).collect();
+            end += &format!(",\"unread\":{},\"notes\":{}", json!(unread), json!(notes));
+        }
+        end += "}\n";
     } else if !one {
-        let Checked { sound, keys, .. } = all;
-        put(&format!(
-            "{} maps checked, {sound} without findings, {keys} keys found where their hash says\n",
-            maps.len()
-        ))?;
+        let Checked { maps, sound, keys, .. } = all;
+        end += &format!("{maps} maps checked, {sound} without findings, {keys} keys found where their hash says\n");
+        for (path, why) in unread.iter().take(NAMED) {
+            end += &format!("not checked: {path}: {why}\n");
+        }
+        if unread.len() > NAMED {
+            end += &format!("not checked: {} more maps\n", unread.len() - NAMED);
+        }
+        notes.iter().for_each(|note| end += &format!("note: {note}\n"));
     }
+    out.write_all(end.as_bytes()).map_err(write_error)?;
     Ok(all.findings)
 }
 
@@ -111,11 +189,12 @@ fn check_each<T: Sync>(
 pub(super) fn examine<'s>(
     session: &'s Session,
     target: MapRef,
-    writer: Option<&str>,
+    writers: &Writers<'_>,
     watch: &dyn Watch,
 ) -> Result<Result<(GoMap<'s>, Report)>> {
+    let who = |map: u64, watch: &dyn Watch| writers.of(map, watch);
     let checked = session.open(target).and_then(|map| {
-        let report = check_map(&map, &session.hasher(&map), writer, watch)?;
+        let report = check_map(&map, &session.hasher(&map), &who, watch)?;
         Ok((map, report))
     });
     match checked {
@@ -125,10 +204,8 @@ pub(super) fn examine<'s>(
 }
 
 /// The report of a map whose header cannot be.
-pub(super) fn broken(error: Error) -> Report {
-    use crate::map::check::{Finding, FindingKind};
-    let finding = Finding { kind: FindingKind::BadPointer, detail: error.to_string() };
-    Report { findings: vec![finding], ..Report::default() }
+pub(super) fn broken(error: &Error) -> Report {
+    Report { findings: vec![Finding::new(FindingKind::of_error(error), error.to_string())], ..Report::default() }
 }
 
 fn document(head: &Value, report: &Report) -> Value {
@@ -140,11 +217,15 @@ fn document(head: &Value, report: &Report) -> Value {
                 "kind": finding.kind.name(),
                 "detail": finding.detail,
                 "meaning": finding.kind.meaning(),
-                "severity": finding.kind.severity().name(),
+                "severity": finding.severity.name(),
+                "passing": finding.passing,
             })
         })
         .collect();
     let mut document = json!({"map": head, "findings": findings, "keys_checked": report.keys});
+    if !report.more.is_empty() {
+        document["more"] = report.more.iter().map(|(kind, more)| (kind.name().to_string(), json!(more))).collect();
+    }
     if let Some(why) = &report.unchecked {
         document["unchecked"] = why.as_str().into();
     }
@@ -153,11 +234,16 @@ fn document(head: &Value, report: &Report) -> Value {
 
 fn text(head: &Value, report: &Report) -> String {
     let name = |member: &str| head[member].as_str().unwrap_or("?");
-    let mut text = format!("{} ({}, {} entries, at {})\n", name("path"), name("type"), head["count"], name("address"));
+    let count = head["count"].as_u64().map_or(String::new(), |count| format!("{count} entries, "));
+    let mut text = format!("{} ({}, {count}at {})\n", name("path"), name("type"), name("address"));
     for finding in &report.findings {
-        text += &format!("  {} {}: {}\n", finding.kind.severity().name(), finding.kind.name(), finding.detail);
+        let passing = if finding.passing { " (the write in progress explains it)" } else { "" };
+        text += &format!("  {} {}: {}{passing}\n", finding.severity.name(), finding.kind.name(), finding.detail);
     }
-    let mut kinds: Vec<_> = report.findings.iter().map(|f| f.kind).collect();
+    for (kind, more) in &report.more {
+        text += &format!("  and {more} more of {}\n", kind.name());
+    }
+    let mut kinds: Vec<_> = report.findings.iter().filter(|finding| !finding.passing).map(|f| f.kind).collect();
     kinds.sort();
     kinds.dedup();
     for kind in kinds {

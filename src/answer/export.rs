@@ -4,6 +4,7 @@ use super::ordered::{all_entries, Formatter};
 use super::{print, write_error, PrintOptions, Show, Tally, Values};
 use crate::error::Watch;
 use crate::map::{Entry, GoMap};
+use crate::session::Note;
 use crate::value::{CsvCell, Options};
 use crate::{Error, Result};
 use std::cell::RefCell;
@@ -41,7 +42,7 @@ pub fn export(
     map: &GoMap<'_>,
     format: Format,
     values: &Options,
-    notes: &[String],
+    notes: &[Note],
     watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<Tally> {

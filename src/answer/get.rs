@@ -1,10 +1,12 @@
 //! `gomap get`: one entry by its hash, and what kind of presence it has.
 
-use super::{head, head_text, place_json, place_text, write_error, Show, Values};
+use super::state::LookupNote;
+use super::verdict::Verdict;
+use super::{head, head_text, place_json, place_text, source, write_error, Show, State, Values};
 use crate::error::Watch;
 use crate::map::keys::{KeyHash, Keys};
-use crate::map::lookup::{Hasher, Lookup};
-use crate::map::GoMap;
+use crate::map::lookup::{Hasher, Lookup, Stop};
+use crate::map::{GoMap, Note};
 use crate::session::{MapRef, Session};
 use crate::types::{GoType, Kind, Shape, TypeSource};
 use crate::value::{example, in_interface, parse_key, Arena, Overlay};
@@ -59,32 +61,27 @@ fn fits(given: &GoType, key: &GoType) -> bool {
 }
 
 /// What an elem says to the code that reads it.
-pub fn presence(
-    types: &dyn TypeSource,
-    ty: &GoType,
-    elem: &[u8],
-    map_count: impl Fn(u64) -> Option<u64>,
-) -> &'static str {
+pub fn presence(types: &dyn TypeSource, ty: &GoType, elem: &[u8], map_count: impl Fn(u64) -> Option<u64>) -> Verdict {
     let word = |at: usize| elem.get(at..at + 8).map(LE::read_u64).unwrap_or(0);
     match (&ty.shape, ty.kind) {
         (Shape::Slice(_), _) => match (word(0), word(8)) {
-            (0, _) => "nil",
-            (_, 0) => "empty",
-            _ => "present",
+            (0, _) => Verdict::Nil,
+            (_, 0) => Verdict::Empty,
+            _ => Verdict::Present,
         },
         (Shape::Map(_), _) => match word(0) {
-            0 => "nil",
-            header if map_count(header) == Some(0) => "empty",
-            _ => "present",
+            0 => Verdict::Nil,
+            header if map_count(header) == Some(0) => Verdict::Empty,
+            _ => Verdict::Present,
         },
         (Shape::Pointer(_) | Shape::Chan(_) | Shape::Func | Shape::Interface { .. }, _) | (_, Kind::UnsafePointer) => {
             match word(0) {
-                0 => "nil",
-                _ => "present",
+                0 => Verdict::Nil,
+                _ => Verdict::Present,
             }
         }
-        _ if is_zero(types, ty, elem, 32) => "zero",
-        _ => "present",
+        _ if is_zero(types, ty, elem, 32) => Verdict::Zero,
+        _ => Verdict::Present,
     }
 }
 
@@ -112,8 +109,8 @@ fn is_zero(types: &dyn TypeSource, ty: &GoType, value: &[u8], nest: usize) -> bo
 pub struct Present {
     /// Its bytes.
     pub elem: Vec<u8>,
-    /// `present`, `zero`, `nil` or `empty`.
-    pub verdict: &'static str,
+    /// Present, zero, nil or empty.
+    pub verdict: Verdict,
 }
 
 /// Reads the elem of a found entry; `None` when nothing was found.
@@ -128,24 +125,27 @@ pub fn read_found(session: &Session, map: &GoMap<'_>, lookup: &Lookup) -> Result
     Ok(Some(Present { elem, verdict }))
 }
 
-/// What a reader of this lookup must know, as sentences for `state`: a writer at work, why it could not go by hash.
-pub fn lookup_notes(map: &GoMap<'_>, hasher: &Hasher, lookup: &Lookup) -> Vec<String> {
-    let mut notes: Vec<String> = map.write_in_progress().map(String::from).into_iter().collect();
-    notes.extend(hash_notes(hasher, lookup));
-    notes
+/// What a reader of this lookup must know: a writer at work, why it could not go by hash.
+pub fn lookup_notes(map: &GoMap<'_>, hasher: &Hasher, lookup: &Lookup) -> Vec<State> {
+    let writing = map.is_being_written().then_some(State::Map(Note::Writing));
+    writing.into_iter().chain(hash_notes(hasher, lookup).map(State::Lookup)).collect()
+}
+
+/// That a key is not there, or that the program would look for it for ever.
+pub fn missing(lookup: &Lookup) -> Verdict {
+    match lookup.stop {
+        Stop::Never(_) => Verdict::Endless,
+        _ => Verdict::Absent,
+    }
 }
 
 /// Why a lookup could not go by hash.
-pub fn hash_notes(hasher: &Hasher, lookup: &Lookup) -> Vec<String> {
+pub fn hash_notes(hasher: &Hasher, lookup: &Lookup) -> Option<LookupNote> {
     match (hasher, &lookup.hash) {
-        (Hasher::Unknown(why), _) => vec![format!("every key was compared, because no hash could be computed: {why}")],
-        (_, Some(KeyHash::Random)) => {
-            vec!["the key holds a NaN: each hash of it is another random number, so no lookup ever finds it".into()]
-        }
-        (_, Some(KeyHash::Unhashable(name))) => {
-            vec![format!("the program would panic: hash of unhashable type {name}")]
-        }
-        _ => Vec::new(),
+        (Hasher::Unknown(why), _) => Some(LookupNote::Compared(why.clone())),
+        (_, Some(KeyHash::Random)) => Some(LookupNote::Nan),
+        (_, Some(KeyHash::Unhashable(name))) => Some(LookupNote::Unhashable(name.to_string())),
+        _ => None,
     }
 }
 
@@ -166,11 +166,11 @@ pub fn get(
     let hasher = session.hasher(&map);
     let lookup = map.look_up(&hasher, &keys, &bytes, watch)?;
     let present = read_found(session, &map, &lookup)?;
-    let verdict = present.as_ref().map_or("absent", |present| present.verdict);
+    let verdict = present.as_ref().map_or_else(|| missing(&lookup), |present| present.verdict);
     let mut state = lookup_notes(&map, &hasher, &lookup);
-    state.extend_from_slice(&session.notes);
+    state.extend(source(&session.notes));
     if map.address == 0 {
-        state.push("nil map".into());
+        state.push(State::Map(Note::Nil));
     }
     let values = Values::of(&map, show, watch)?;
     let mut text = Vec::new();
@@ -181,7 +181,7 @@ pub fn get(
     }
     let line = if show.json {
         let mut line = format!("{{\"map\":{},\"key\":{}", head(&map, &state), String::from_utf8_lossy(&text));
-        line += &format!(",\"found\":{},\"verdict\":{:?}", present.is_some(), verdict);
+        line += &format!(",\"found\":{},\"verdict\":{:?}", present.is_some(), verdict.name());
         if let Some(found) = lookup.found {
             line += &format!(",\"elem\":{}", String::from_utf8_lossy(&elem));
             line += &format!(",\"where\":{}", place_json(found.place, found.slot));
@@ -191,25 +191,22 @@ pub fn get(
         let key = String::from_utf8_lossy(&text);
         let mut line = head_text(&map, &state);
         match lookup.found {
-            None => line += &format!("  {key} is absent\n"),
+            None => {
+                line += &format!("  {key} is {}", verdict.words());
+                line += &match lookup.stop {
+                    Stop::Never(why) => format!(": {why}\n"),
+                    _ => "\n".into(),
+                };
+            }
             Some(found) => {
                 let place = place_text(found.place);
                 line += &format!("  {key}: {}\n", String::from_utf8_lossy(&elem));
-                line += &format!("  {} ({place}, slot {})\n", in_words(verdict), found.slot);
+                line += &format!("  {} ({place}, slot {})\n", verdict.words(), found.slot);
             }
         }
         line
     };
     out.write_all(line.as_bytes()).map_err(write_error)
-}
-
-fn in_words(verdict: &str) -> &'static str {
-    match verdict {
-        "zero" => "present with the zero value",
-        "nil" => "present and nil",
-        "empty" => "present, empty but not nil",
-        _ => "present",
-    }
 }
 
 /// One entry for a debugger's expression.

@@ -1,10 +1,10 @@
 //! `gomap list`: every map that can be reached, with its owner path and what it costs.
 
-use super::{flush, flush_if_full, write_error, Show, Values};
+use super::{flush, flush_if_full, sentences, write_error, Show, Values};
 use crate::error::Watch;
 use crate::map::GoMap;
 use crate::memory::Place;
-use crate::reach::{in_pieces, reach, Found, Progress, Reach, Reached};
+use crate::reach::{in_pieces, reach, Found, Progress, Reach, Reached, Torn};
 use crate::session::Session;
 use crate::types::TypeId;
 use crate::value::Filter;
@@ -76,9 +76,12 @@ pub fn list(session: &Session, options: &ListOptions, watch: &dyn Watch, out: &m
         ListSort::Waste => waste(map),
     };
     let shown = most(&maps, options.limit, size);
-    let mut notes = found.notes.clone();
-    notes.extend_from_slice(&session.notes);
-    let listing = Listing { found: &found, maps: &maps, shown, matches, notes };
+    let mut notes = sentences(&found.notes);
+    notes.extend(sentences(&session.notes));
+    let of_type =
+        |torn: &&Torn| options.type_name.as_ref().is_none_or(|text| found.torn_type(torn).contains(text.as_str()));
+    let torn = found.torn.iter().filter(of_type).collect();
+    let listing = Listing { found: &found, maps: &maps, shown, torn, matches, notes };
     match options.show.json {
         true => listing.json(watch, out),
         false => listing.text(watch, out),
@@ -160,6 +163,8 @@ struct Listing<'l, 'r> {
     maps: &'l [&'l Reached],
     /// Those of them that are written out.
     shown: Vec<&'l Reached>,
+    /// Where a type leads to a map that is none, or that cannot be read.
+    torn: Vec<&'l Torn>,
     /// When entries were looked for.
     matches: FxHashMap<u64, Matches>,
     notes: Vec<String>,
@@ -214,7 +219,17 @@ impl Listing<'_, '_> {
                 })
             })
             .collect();
-        let rest = json!({"summary": summary, "notes": self.notes}).to_string();
+        let torn = |torn: &&Torn| {
+            json!({
+                "path": self.found.torn_expression(torn, watch),
+                "type": self.found.torn_type(torn),
+                "address": format!("{:#x}", torn.address),
+                "why": torn.error.to_string(),
+                "read": !torn.is_left_out(),
+            })
+        };
+        let torn: Vec<_> = self.torn.iter().map(torn).collect();
+        let rest = json!({"summary": summary, "torn": torn, "notes": self.notes}).to_string();
         buffer.extend_from_slice(b"],");
         buffer.extend_from_slice(&rest.as_bytes()[1..]);
         buffer.push(b'\n');
@@ -226,7 +241,7 @@ impl Listing<'_, '_> {
             "path": self.found.expression(map, watch),
             "type": self.found.type_name(map),
             "address": format!("{:#x}", map.address),
-            "layout": self.found.layout(map),
+            "layout": self.found.layout(map).name(),
             "count": map.count,
             "bytes": map.bytes,
             "found": map.found.name(),
@@ -288,6 +303,11 @@ impl Listing<'_, '_> {
         for (map, why) in wasteful {
             text +=
                 &format!("{:>12} {:>10}        {}: {why}\n", map.bytes, map.count, self.found.expression(map, watch));
+        }
+        for torn in &self.torn {
+            let what = if torn.is_left_out() { "not read" } else { "torn" };
+            let (path, name) = (self.found.torn_expression(torn, watch), self.found.torn_type(torn));
+            text += &format!("{what}: {path} {name}: {}\n", torn.error);
         }
         for note in &self.notes {
             text += &format!("note: {note}\n");

@@ -15,8 +15,10 @@ mod ordered;
 mod print;
 mod process;
 mod snapshot;
+mod state;
 mod stats;
 mod target;
+mod verdict;
 mod view;
 pub mod watch;
 mod why;
@@ -43,11 +45,12 @@ pub use why::why;
 pub use why_all::why_all;
 
 use crate::error::Watch;
-use crate::map::{Entry, GoMap, Place, Survey};
+use crate::map::{Entry, GoMap, Note, Place};
 use crate::memory::MemoryError;
 use crate::value::{Context, GoSyntax, Json, Options, Plan};
 use crate::{Error, Result};
 use serde_json::{json, Value};
+use state::{source, state, State};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -178,35 +181,29 @@ fn sentences<T: std::fmt::Display>(all: &[T]) -> Vec<String> {
 }
 
 /// The head of every answer about one map.
-fn head(map: &GoMap<'_>, state: &[String]) -> Value {
+fn head(map: &GoMap<'_>, state: &[State]) -> Value {
     json!({
         "type": &*map.ty.name,
         "address": format!("{:#x}", map.address),
-        "layout": map.layout(),
+        "layout": map.layout().name(),
         "count": map.count(),
-        "state": state,
+        "state": sentences(state),
     })
 }
 
 /// The head as lines of text.
-fn head_text(map: &GoMap<'_>, state: &[String]) -> String {
+fn head_text(map: &GoMap<'_>, state: &[State]) -> String {
     let count = map.count();
     let entries = if count == 1 { "entry" } else { "entries" };
     let mut text = match map.address {
         0 => format!("{}(nil)\n", map.ty.name),
-        address => format!("{}, {count} {entries}, {} layout, at {address:#x}\n", map.ty.name, map.layout()),
+        address => format!("{}, {count} {entries}, {} layout, at {address:#x}\n", map.ty.name, map.layout().name()),
     };
-    for sentence in state.iter().filter(|sentence| *sentence != "nil map") {
-        text.push_str(&format!("  note: {sentence}\n"));
+    // The first line says that a map is nil.
+    for said in state.iter().filter(|said| !matches!(said, State::Map(Note::Nil))) {
+        text.push_str(&format!("  note: {said}\n"));
     }
     text
-}
-
-/// What is wrong or in motion in a map, as sentences; `notes` come from the session.
-fn state(survey: &Survey, notes: &[String]) -> Vec<String> {
-    let mut state = survey.findings.clone().into_sentences();
-    state.extend_from_slice(notes);
-    state
 }
 
 /// A place as the JSON of `where`.

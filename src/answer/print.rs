@@ -4,6 +4,7 @@ use super::ordered::{all_entries, Formatter};
 use super::{cut_text, head, head_text, place_text, state, write_error, Show, Tally, Values, FLUSH};
 use crate::error::{Quiet, Watch};
 use crate::map::{Entry, GoMap};
+use crate::session::Note;
 use crate::types::{GoType, Kind};
 use crate::value::Filter;
 use crate::Result;
@@ -40,7 +41,7 @@ pub enum SortBy {
 pub fn print(
     map: &GoMap<'_>,
     options: &PrintOptions,
-    notes: &[String],
+    notes: &[Note],
     watch: &dyn Watch,
     out: &mut dyn Write,
 ) -> Result<Tally> {

@@ -4,6 +4,7 @@ use super::{flush, flush_if_full, head, line, place_json, state, write_error, Sh
 use crate::error::{Quiet, Watch};
 use crate::files;
 use crate::map::GoMap;
+use crate::session::Note;
 use crate::value::Options;
 use crate::{Error, Result};
 use rustc_hash::FxHashMap;
@@ -38,7 +39,7 @@ fn show() -> Show {
 }
 
 /// Writes the map to `out`, a line for its head and one for each entry; returns how many entries.
-pub fn snapshot(map: &GoMap<'_>, notes: &[String], watch: &dyn Watch, out: &mut dyn Write) -> Result<u64> {
+pub fn snapshot(map: &GoMap<'_>, notes: &[Note], watch: &dyn Watch, out: &mut dyn Write) -> Result<u64> {
     let mut first = head(map, &state(&map.survey(watch)?, notes));
     first[FORMAT] = VERSION.into();
     line(out, &first)?;
@@ -71,7 +72,7 @@ fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&str, &str, 
 
 impl Snapshot {
     /// Of a map as it is now.
-    pub fn of(map: &GoMap<'_>, notes: &[String], watch: &dyn Watch) -> Result<Snapshot> {
+    pub fn of(map: &GoMap<'_>, notes: &[Note], watch: &dyn Watch) -> Result<Snapshot> {
         let mut snapshot = Snapshot { head: head(map, &state(&map.survey(watch)?, notes)), ..Snapshot::default() };
         each_entry(map, watch, &mut |key, elem, place| {
             snapshot.add(key, elem, place);

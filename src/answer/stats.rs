@@ -1,16 +1,17 @@
 //! `gomap stats`: count, load, chains or groups, growth, tombstones, bytes.
 
-use super::{head, head_text, line, state, write_error};
+use super::{head, head_text, line, state, write_error, State};
 use crate::error::Watch;
 use crate::map::sync::SyncSurvey;
 use crate::map::{GoMap, Survey};
+use crate::session::Note;
 use crate::Result;
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 use std::io::Write;
 
 /// Shows the statistics of `map`.
-pub fn stats(map: &GoMap<'_>, as_json: bool, notes: &[String], watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
+pub fn stats(map: &GoMap<'_>, as_json: bool, notes: &[Note], watch: &dyn Watch, out: &mut dyn Write) -> Result<()> {
     let survey = map.survey(watch)?;
     let state = state(&survey, notes);
     if as_json {
@@ -29,7 +30,7 @@ fn load_factor(map: &GoMap<'_>, survey: &Survey) -> Option<f64> {
     (whole > 0).then(|| survey.live as f64 / whole as f64)
 }
 
-fn document(map: &GoMap<'_>, survey: &Survey, state: &[String]) -> Value {
+fn document(map: &GoMap<'_>, survey: &Survey, state: &[State]) -> Value {
     let growth = survey.growth.map(|(old, evacuated)| json!({"old_buckets": old, "evacuated": evacuated}));
     let members = [
         ("load_factor", load_factor(map, survey).map(Value::from)),

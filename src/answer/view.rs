@@ -47,7 +47,7 @@ pub fn view(
     let show = Show { json: false, colour: false, values: VALUES };
     let values = Values::of(&map, &show, watch)?;
     view.key = Some(values.key_text(&bytes)?);
-    view.verdict = Some(inquiry.verdict);
+    view.verdict = Some(inquiry.verdict.name());
     view.missed = inquiry.lookup.found.is_none();
     for near in &inquiry.near {
         let (key, relation, detail) = (values.key_text(&near.key)?, near.relation.name(), near.detail.clone());

@@ -1,10 +1,12 @@
 //! `gomap why`: how the runtime looks a key up, step by step, and which stored keys look like it.
 
-use super::get::{lookup_notes, KeyInput};
-use super::{head, head_text, place_json, place_text, write_error, Show, Values};
+use super::get::{lookup_notes, missing, KeyInput};
+use super::state::LookupNote;
+use super::verdict::Verdict;
+use super::{head, head_text, place_json, place_text, source, write_error, Show, State, Values};
 use crate::error::Watch;
 use crate::map::keys::{KeyHash, Keys};
-use crate::map::lookup::{Found, Hasher, Lookup, Match};
+use crate::map::lookup::{Found, Hasher, Lookup, Match, Stop};
 use crate::map::nearby::{Near, NearMisses};
 use crate::map::GoMap;
 use crate::session::{MapRef, Session};
@@ -25,7 +27,7 @@ pub(super) struct Inquiry {
     /// An equal key that lies off the path of its hash.
     stray: Option<Found>,
     pub(super) near: Vec<Near>,
-    pub(super) verdict: &'static str,
+    pub(super) verdict: Verdict,
     /// Stored keys compared with the missed one.
     compared: u64,
     /// Whether the time for that was spent before all had been.
@@ -52,15 +54,10 @@ pub fn why(
     let inquiry = inquire(&map, &keys, &hasher, &bytes, budget, watch)?;
     let mut state = lookup_notes(&map, &hasher, &inquiry.lookup);
     if let (true, Some(budget)) = (inquiry.is_cut, budget) {
-        state.push(format!(
-            "only {} of {} stored keys were compared within {} s, so nearer ones may be left, and the key itself may lie \
-             off its path; --budget 0 compares all",
-            inquiry.compared,
-            map.count(),
-            budget.as_secs_f64()
-        ));
+        let (compared, stored) = (inquiry.compared, map.count());
+        state.push(State::Lookup(LookupNote::Partly { compared, stored, budget }));
     }
-    state.extend_from_slice(&session.notes);
+    state.extend(source(&session.notes));
     let values = Values::of(&map, show, watch)?;
     let key = values.key_text(&bytes)?;
     let near = inquiry.near.iter().map(|near| Ok((values.key_text(&near.key)?, near))).collect::<Result<Vec<_>>>()?;
@@ -81,7 +78,14 @@ pub(super) fn inquire(
 ) -> Result<Inquiry> {
     let lookup = map.look_up(hasher, keys, key, watch)?;
     if lookup.found.is_some() {
-        return Ok(Inquiry { lookup, stray: None, near: Vec::new(), verdict: "present", compared: 0, is_cut: false });
+        return Ok(Inquiry {
+            lookup,
+            stray: None,
+            near: Vec::new(),
+            verdict: Verdict::Present,
+            compared: 0,
+            is_cut: false,
+        });
     }
     let mut near = NearMisses::new(keys, map.key.id, key, NEAR)?;
     let (started, mut compared, mut is_cut) = (Instant::now(), 0u64, false);
@@ -101,9 +105,9 @@ pub(super) fn inquire(
         None => None,
     };
     let verdict = match (&lookup.hash, stray) {
-        (Some(KeyHash::Unhashable(_)), _) => "unhashable",
-        (_, Some(_)) => "unreachable",
-        _ => "absent",
+        (Some(KeyHash::Unhashable(_)), _) => Verdict::Unhashable,
+        (_, Some(_)) => Verdict::Unreachable,
+        _ => missing(&lookup),
     };
     Ok(Inquiry { lookup, stray, near: nearest.near, verdict, compared, is_cut })
 }
@@ -128,7 +132,7 @@ fn hex(number: u64) -> String {
 
 fn document(
     map: &GoMap<'_>,
-    state: &[String],
+    state: &[State],
     key: &str,
     inquiry: &Inquiry,
     hasher: &Hasher,
@@ -154,8 +158,8 @@ fn document(
     let mut tail = json!({
         "seed": hex(lookup.seed),
         "path": path,
-        "stop": lookup.stop,
-        "verdict": inquiry.verdict,
+        "stop": lookup.stop.to_string(),
+        "verdict": inquiry.verdict.name(),
         "compared": inquiry.compared,
     });
     match &lookup.hash {
@@ -183,7 +187,7 @@ fn document(
 
 fn text(
     map: &GoMap<'_>,
-    state: &[String],
+    state: &[State],
     key: &str,
     inquiry: &Inquiry,
     hasher: &Hasher,
@@ -208,18 +212,20 @@ fn text(
         };
         text += &format!("    slot {}  {:02x}  {outcome}\n", step.slot, step.control);
     }
-    if !lookup.stop.is_empty() {
-        text += &format!("  stops: {}\n", lookup.stop);
+    match lookup.stop {
+        Stop::NotBegun => {}
+        Stop::Never(why) => text += &format!("  never stops: {why}\n"),
+        stop => text += &format!("  stops: {stop}\n"),
     }
     text += &match (inquiry.verdict, inquiry.stray) {
-        ("unreachable", Some(stray)) => format!(
+        (Verdict::Unreachable, Some(stray)) => format!(
             "  {key} is unreachable: it is stored in {}, slot {}, off the path of its hash; \
              it was changed in place, or a race tore the map\n",
             place_text(stray.place),
             stray.slot
         ),
-        ("unhashable", _) => format!("  {key} cannot be hashed: the program would panic\n"),
-        (verdict, _) => format!("  {key} is {verdict}\n"),
+        (Verdict::Unhashable, _) => format!("  {key} cannot be hashed: the program would panic\n"),
+        (verdict, _) => format!("  {key} is {}\n", verdict.words()),
     };
     if !near.is_empty() {
         text += "  near misses, best first:\n";

@@ -1,8 +1,9 @@
 //! `gomap why --all`: which maps of the process hold a key, or something like it.
 
 use super::get::KeyInput;
+use super::verdict::Verdict;
 use super::why::inquire;
-use super::{write_error, Show, Values};
+use super::{sentences, write_error, Show, Values};
 use crate::error::Watch;
 use crate::map::keys::Keys;
 use crate::map::nearby::Relation;
@@ -21,7 +22,7 @@ const NEAR: usize = 3;
 /// What one map says to the key.
 struct Answer<'r> {
     map: &'r Reached,
-    verdict: &'static str,
+    verdict: Verdict,
     /// Nothing for a key that is there.
     best: Option<Relation>,
     /// The key, as this map's type has it.
@@ -64,7 +65,7 @@ pub fn why_all(
         return Err(Error::Usage(format!("none of the {count} maps has keys that this literal can be one of")));
     }
     let mut answers: Vec<Answer<'_>> = pieces.into_iter().flat_map(|(_, answers)| answers).collect();
-    answers.sort_by_key(|answer| (answer.verdict != "present", answer.verdict != "unreachable", answer.best));
+    answers.sort_by_key(|answer| (answer.verdict, answer.best));
     let shown = if limit == 0 { answers.len() } else { limit.min(answers.len()) };
     let mut text = String::new();
     if show.json {
@@ -81,16 +82,16 @@ pub fn why_all(
                     let (relation, detail) = (json!(relation.name()), json!(detail));
                     format!("{{\"key\":{key},\"relation\":{relation},\"detail\":{detail}}}")
                 });
-                let (verdict, near) = (answer.verdict, near.collect::<Vec<_>>().join(","));
+                let (verdict, near) = (answer.verdict.name(), near.collect::<Vec<_>>().join(","));
                 format!("{{\"map\":{map},\"key\":{},\"verdict\":\"{verdict}\",\"near\":[{near}]}}", answer.key)
             })
             .collect();
-        let notes = json!(found.notes);
+        let notes = json!(sentences(&found.notes));
         text += &format!("{{\"maps\":[{}],\"asked\":{asked},\"notes\":{notes}}}\n", documents.join(","));
     } else {
         for answer in &answers[..shown] {
             let (path, name) = (found.expression(answer.map, watch), found.type_name(answer.map));
-            text += &format!("{path} {name}: {} is {}\n", answer.key, answer.verdict);
+            text += &format!("{path} {name}: {} is {}\n", answer.key, answer.verdict.words());
             for (key, relation, detail) in &answer.near {
                 text += &format!("    {key}  {}: {detail}\n", relation.name());
             }
@@ -119,7 +120,7 @@ fn ask<'r>(
     let opened = opened.through(&overlay);
     let keys = Keys::new(&overlay, opened.types);
     let inquiry = inquire(&opened, &keys, &session.hasher(&opened), &bytes, budget, watch)?;
-    if inquiry.near.is_empty() && !matches!(inquiry.verdict, "present" | "unreachable") {
+    if inquiry.near.is_empty() && !matches!(inquiry.verdict, Verdict::Present | Verdict::Unreachable) {
         return Ok(None);
     }
     let values = Values::of(&opened, show, watch)?;

@@ -290,7 +290,7 @@ fn one_map(policy: &Policy, map: &MapFacts, audit: &mut Audit) {
         load(limits, map, audit);
     }
     let Some(least) = policy.integrity.severity else { return };
-    let broken: Vec<&MapFinding> = map.findings.iter().filter(|finding| least.takes(finding.kind.severity())).collect();
+    let broken: Vec<&MapFinding> = map.findings.iter().filter(|finding| least.takes(finding.severity)).collect();
     let mut kinds: Vec<_> = broken.iter().map(|finding| finding.kind).collect();
     kinds.sort();
     kinds.dedup();

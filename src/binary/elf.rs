@@ -105,6 +105,9 @@ pub fn build_ids(data: &[u8]) -> BuildIds {
     let in_sections = sections.iter().filter_map(|section| section.notes(LittleEndian, data).ok()?);
     for mut notes in in_segments.chain(in_sections) {
         while let Ok(Some(note)) = notes.next() {
+            if note.desc().is_empty() {
+                continue;
+            }
             match (note.name(), note.n_type(LittleEndian)) {
                 (b"GNU", elf::NT_GNU_BUILD_ID) => ids.gnu = Some(note.desc().to_vec()),
                 (b"Go", NT_GO_BUILDID) => ids.go = Some(String::from_utf8_lossy(note.desc()).into_owned()),

@@ -19,6 +19,7 @@ mod shown;
 pub mod sites;
 mod stack;
 mod wait;
+pub mod writers;
 
 pub use code::{Code, Line};
 pub use notes::{Limit, ListNote, Torn, Unsearched};

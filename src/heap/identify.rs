@@ -5,7 +5,7 @@ use super::{Heap, Object};
 use crate::binary::rtype;
 use crate::error::Watch;
 use crate::layout::{hmap, swiss};
-use crate::map::check::{check, Report};
+use crate::map::check::{check, Report, Writing};
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{h2, Hasher};
 use crate::map::swiss::Table;
@@ -221,7 +221,7 @@ impl<'s> Identifier<'s> {
             |report: Report| report.keys + report.nan_keys > 0 && report.is_sound() && report.unchecked.is_none();
         match map.count() > FEW as u64 {
             true => Ok(true),
-            false => no_error(check(map, hasher, None, watch).map(sound)),
+            false => no_error(check(map, hasher, &|_, _| Ok(Writing::Nobody), watch).map(sound)),
         }
     }
 

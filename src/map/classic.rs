@@ -2,7 +2,8 @@
 //!
 //! Source: src/runtime/map.go go1.19 to 1.23, src/runtime/map_noswiss.go go1.24 and 1.25.
 
-use super::{Cell, Findings, GoMap, Place, Slots, Survey};
+use super::lookup::Endless;
+use super::{Cell, Findings, GoMap, Note, Part, Place, Slots, Survey};
 use crate::error::Watch;
 use crate::layout::{hmap, SLOTS};
 use crate::memory::{each_block, Block, Memory};
@@ -175,11 +176,9 @@ impl Header {
             let old = self.old_bucket_count();
             let evacuated = old.saturating_sub(unevacuated);
             survey.growth = Some((old, evacuated));
-            let how = if self.is_same_size_growth() { "growing at the same size" } else { "growing" };
-            survey.findings.add(|| format!("{how}: {evacuated} of {old} old buckets evacuated"));
+            survey.findings.add(|| Note::Growing { same_size: self.is_same_size_growth(), evacuated, old });
         }
-        survey.findings.more += findings.more;
-        findings.sentences.into_iter().for_each(|sentence| survey.findings.add(|| sentence));
+        survey.findings.extend(findings);
         Ok(survey)
     }
 }
@@ -207,14 +206,6 @@ struct Array<'m, 'a> {
 }
 
 impl Array<'_, '_> {
-    fn name(&self) -> &'static str {
-        if self.old {
-            "old bucket"
-        } else {
-            "bucket"
-        }
-    }
-
     /// Walks all chains; returns whether `f` wants to go on.
     fn each_chain(
         &self,
@@ -229,7 +220,8 @@ impl Array<'_, '_> {
             let (first, bytes) = match block {
                 Block::Present(first, bytes) => (first, bytes),
                 Block::Missing(range, error) => {
-                    findings.add(|| format!("{}s {} to {}: {error}", self.name(), range.start, range.end - 1));
+                    let part = Part::Buckets { old: self.old, first: range.start, last: range.end - 1 };
+                    findings.add(|| Note::Lost { part, error: error.into() });
                     return Ok(true);
                 }
             };
@@ -295,11 +287,11 @@ impl Array<'_, '_> {
                 None => !seen.get_or_insert_with(|| HashSet::from(near)).insert(next),
             };
             if repeats {
-                findings.add(|| format!("overflow chain of {} {index} returns to itself at {next:#x}", self.name()));
+                findings.add(|| Note::Endless(Endless::Chain { old: self.old, index, address: next }));
                 return Ok(true);
             }
             if *allowance == 0 {
-                findings.add(|| format!("overflow chain of {} {index} is longer than the map can need", self.name()));
+                findings.add(|| Note::LongChain { old: self.old, index });
                 return Ok(true);
             }
             *allowance -= 1;
@@ -307,7 +299,8 @@ impl Array<'_, '_> {
             bucket = match self.map.memory.bytes(next, size as usize) {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    findings.add(|| format!("overflow {overflow} of {} {index} at {next:#x}: {error}", self.name()));
+                    let part = Part::Overflow { old: self.old, index, overflow, address: next };
+                    findings.add(|| Note::Lost { part, error: error.into() });
                     return Ok(true);
                 }
             };

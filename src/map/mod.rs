@@ -7,11 +7,14 @@ pub mod identity;
 pub mod keys;
 pub mod lookup;
 pub mod nearby;
+mod note;
 pub mod swiss;
 pub mod sync;
 
 #[cfg(test)]
 mod tests;
+
+pub use note::{Note, Part};
 
 use crate::error::Watch;
 use crate::layout::{hmap, SLOTS};
@@ -52,6 +55,28 @@ pub enum Header {
     Swiss(swiss::Header),
     /// `sync.Map`.
     Sync(sync::Header),
+}
+
+/// How maps are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `runtime.hmap`.
+    Classic,
+    /// `internal/runtime/maps.Map`.
+    Swiss,
+    /// `sync.Map`.
+    Sync,
+}
+
+impl Layout {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Classic => "classic",
+            Layout::Swiss => "swiss",
+            Layout::Sync => "sync",
+        }
+    }
 }
 
 /// Slots of a bucket or group, in bytes from its start: key `i` is at `keys + i * key_stride`.
@@ -142,10 +167,10 @@ pub struct Entry<'e> {
 }
 
 /// What a walk over all buckets or groups met besides entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Findings {
-    /// One sentence each; at most [`MAX_FINDINGS`], then `more` counts on.
-    pub sentences: Vec<String>,
+    /// At most [`MAX_FINDINGS`], then `more` counts on.
+    pub notes: Vec<Note>,
     /// Findings not written out.
     pub more: u64,
 }
@@ -154,26 +179,30 @@ pub struct Findings {
 pub const MAX_FINDINGS: usize = 20;
 
 impl Findings {
-    /// Adds a sentence.
-    pub fn add(&mut self, sentence: impl FnOnce() -> String) {
-        if self.sentences.len() < MAX_FINDINGS {
-            self.sentences.push(sentence());
+    /// Adds a note.
+    pub fn add(&mut self, note: impl FnOnce() -> Note) {
+        if self.notes.len() < MAX_FINDINGS {
+            self.notes.push(note());
         } else {
             self.more += 1;
         }
     }
 
-    /// The sentences, with a last one that counts the rest.
-    pub fn into_sentences(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.sentences.push(format!("and {} more findings of this kind", self.more));
-        }
-        self.sentences
+    /// Adds those of another walk.
+    pub fn extend(&mut self, other: Findings) {
+        self.more += other.more;
+        other.notes.into_iter().for_each(|note| self.add(|| note));
+    }
+
+    /// The notes, with a last one that counts the rest.
+    pub fn into_notes(mut self) -> Vec<Note> {
+        self.notes.extend((self.more > 0).then_some(Note::More(self.more)));
+        self.notes
     }
 }
 
 /// Counts over the whole map: occupancy, growth, size.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Survey {
     /// Live slots found.
     pub live: u64,
@@ -197,7 +226,7 @@ pub struct Survey {
     pub histogram: Vec<u64>,
     /// Bytes of header, buckets or groups, directory and indirect keys and elems.
     pub bytes: u64,
-    /// What is wrong or in motion, one sentence each.
+    /// What is wrong or in motion.
     pub findings: Findings,
 }
 
@@ -302,27 +331,23 @@ impl<'a> GoMap<'a> {
         }
     }
 
-    /// What the header's flag of a writer says, when it is set.
-    pub fn write_in_progress(&self) -> Option<&'static str> {
+    /// Whether the header's flag of a writer is set.
+    pub fn is_being_written(&self) -> bool {
         match &self.header {
-            Header::Classic(header) if header.flags & hmap::HASH_WRITING != 0 => {
-                Some("a goroutine was writing to the map (hashWriting); entries may be half updated")
-            }
-            Header::Swiss(header) if header.writing != 0 => {
-                Some("a goroutine was writing to the map; entries may be half updated")
-            }
-            _ => None,
+            Header::Classic(header) => header.flags & hmap::HASH_WRITING != 0,
+            Header::Swiss(header) => header.writing != 0,
+            Header::Nil | Header::Sync(_) => false,
         }
     }
 
-    /// `classic`, `swiss` or `sync`.
-    pub fn layout(&self) -> &'static str {
+    /// How it is laid out.
+    pub fn layout(&self) -> Layout {
         if self.ty.is_sync_map() {
-            "sync"
+            Layout::Sync
         } else if self.slots.classic {
-            "classic"
+            Layout::Classic
         } else {
-            "swiss"
+            Layout::Swiss
         }
     }
 
@@ -404,7 +429,9 @@ impl<'a> GoMap<'a> {
     /// Counts everything in one pass over the control bytes.
     pub fn survey(&self, watch: &dyn Watch) -> Result<Survey> {
         let mut survey = match &self.header {
-            Header::Nil => return Ok(Survey { findings: one("nil map"), ..Survey::default() }),
+            Header::Nil => {
+                return Ok(Survey { findings: Findings { notes: vec![Note::Nil], more: 0 }, ..Survey::default() })
+            }
             Header::Classic(header) => header.survey(self, watch)?,
             Header::Swiss(header) => header.survey(self, watch)?,
             Header::Sync(header) => return header.survey(self, watch),
@@ -414,12 +441,12 @@ impl<'a> GoMap<'a> {
             .bytes
             .saturating_add(indirect(self.slots.indirect_key, self.key.size))
             .saturating_add(indirect(self.slots.indirect_elem, self.elem.size));
-        if let Some(writing) = self.write_in_progress() {
-            survey.findings.add(|| writing.into());
+        if self.is_being_written() {
+            survey.findings.add(|| Note::Writing);
         }
         let (count, live) = (self.count(), survey.live);
         if count != live {
-            survey.findings.add(|| format!("count says {count}, but {live} live slots were found"));
+            survey.findings.add(|| Note::Count { said: count, live });
         }
         Ok(survey)
     }
@@ -428,10 +455,6 @@ impl<'a> GoMap<'a> {
 /// The top bits of eight bytes, gathered into one byte: bit `i` is that of byte `i`.
 fn top_bits(bytes: u64) -> u8 {
     (((bytes & 0x8080_8080_8080_8080) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
-}
-
-fn one(sentence: &str) -> Findings {
-    Findings { sentences: vec![sentence.into()], more: 0 }
 }
 
 impl Slots {

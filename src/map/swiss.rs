@@ -2,7 +2,7 @@
 //!
 //! Source: src/internal/runtime/maps/map.go, table.go and group.go, go1.24 to 1.27.
 
-use super::{Cell, Findings, GoMap, Place, Survey};
+use super::{Cell, Findings, GoMap, Note, Part, Place, Survey};
 use crate::error::Watch;
 use crate::layout::{swiss, SLOTS};
 use crate::memory::{each_block, Block, Memory};
@@ -136,7 +136,8 @@ impl Header {
             let (first, bytes) = match block {
                 Block::Present(first, bytes) => (first, bytes),
                 Block::Missing(range, error) => {
-                    findings.add(|| format!("directory entries {} to {}: {error}", range.start, range.end - 1));
+                    let part = Part::Directory { first: range.start, last: range.end - 1 };
+                    findings.add(|| Note::Lost { part, error: error.into() });
                     return Ok(true);
                 }
             };
@@ -149,19 +150,18 @@ impl Header {
                 }
                 last = address;
                 if !seen.insert(address) {
-                    findings
-                        .add(|| format!("directory entry {index} repeats the table at {address:#x} of an earlier one"));
+                    findings.add(|| Note::RepeatedTable { index, address });
                     continue;
                 }
                 let table = match Table::read(memory, address) {
                     Ok(table) => table,
                     Err(error) => {
-                        findings.add(|| format!("table {index}: {error}"));
+                        findings.add(|| Note::Lost { part: Part::Table(index), error });
                         continue;
                     }
                 };
                 if table.index != index as i64 {
-                    findings.add(|| format!("table {index} at {address:#x} says its index is {}", table.index));
+                    findings.add(|| Note::TableIndex { index, address, said: table.index });
                 }
                 if !f(index, &table, findings)? {
                     return Ok(false);
@@ -189,7 +189,7 @@ impl Header {
                     let place = Place::Group { table: 0, group: 0 };
                     f(&Cell { place, address: self.dir_ptr, bytes: &bytes, live: live_mask(&bytes) })?;
                 }
-                Err(error) => findings.add(|| format!("its only group: {error}")),
+                Err(error) => findings.add(|| Note::Lost { part: Part::OnlyGroup, error: error.into() }),
             }
             return Ok(());
         }
@@ -230,8 +230,7 @@ impl Header {
         survey.bytes = groups
             .saturating_mul(map.slots.size)
             .saturating_add(tables * swiss::TABLE_SIZE as u64 + self.dir_len * 8 + swiss::SIZE as u64);
-        survey.findings.more += findings.more;
-        findings.sentences.into_iter().for_each(|sentence| survey.findings.add(|| sentence));
+        survey.findings.extend(findings);
         Ok(survey)
     }
 }
@@ -288,7 +287,8 @@ impl Table {
                     }
                 }
                 Block::Missing(range, error) => {
-                    findings.add(|| format!("table {index}, groups {} to {}: {error}", range.start, range.end - 1))
+                    let part = Part::Groups { table: index, first: range.start, last: range.end - 1 };
+                    findings.add(|| Note::Lost { part, error: error.into() })
                 }
             }
             Ok(true)

@@ -3,7 +3,8 @@
 //!
 //! Sources: src/sync/map.go go1.21 to 1.23 and src/sync/oldmap.go; src/internal/sync/hashtriemap.go go1.24 to 1.27.
 
-use super::{Entry, Findings, GoMap, Place, Survey};
+use super::lookup::Endless;
+use super::{Entry, Findings, GoMap, Note, Part, Place, Survey};
 use crate::error::{Quiet, Watch};
 use crate::layout::sync_map as at;
 use crate::memory::{Memory, MemoryError};
@@ -246,7 +247,7 @@ impl ReadDirty {
             let map = match GoMap::open(memory, types, self.inner, header) {
                 Ok(map) => map,
                 Err(error) => {
-                    findings.add(|| format!("{} map: {error}", if is_read { "read" } else { "dirty" }));
+                    findings.add(|| Note::Lost { part: Part::Inner { read: is_read }, error });
                     continue;
                 }
             };
@@ -264,7 +265,7 @@ impl ReadDirty {
                     Ok(State::Live(_)) => {}
                     Ok(State::Deleted) => deleted += is_read as u64,
                     Ok(State::Expunged) => expunged += is_read as u64,
-                    Err(error) => findings.add(|| format!("an entry: {error}")),
+                    Err(error) => findings.add(|| Note::Lost { part: Part::Value, error: error.into() }),
                 }
                 Ok(true)
             })?;
@@ -300,7 +301,7 @@ impl Trie {
         let mut allowance = memory.size().unwrap_or(1 << 40) / at::ENTRY_SIZE;
         while let Some(node) = pending.pop() {
             if allowance == 0 {
-                findings.add(|| "the trie leads in circles".into());
+                findings.add(|| Note::TrieCycle);
                 break;
             }
             allowance -= 1;
@@ -310,7 +311,7 @@ impl Trie {
             let is_entry = match memory.u8(node.address) {
                 Ok(flag) => flag != 0,
                 Err(error) => {
-                    findings.add(|| format!("a node of level {}: {error}", node.level));
+                    findings.add(|| Note::Lost { part: Part::Node { level: node.level }, error: error.into() });
                     continue;
                 }
             };
@@ -323,13 +324,13 @@ impl Trie {
             counts.nodes = counts.nodes.map(|nodes| nodes + 1);
             counts.depth = counts.depth.map(|depth| depth.max(node.level));
             if node.level >= at::MAX_LEVEL {
-                findings.add(|| format!("a node at level {}, below the last", node.level));
+                findings.add(|| Note::DeepNode { level: node.level });
                 continue;
             }
             let children = match memory.bytes(node.address.wrapping_add(at::INDIRECT_CHILDREN), 8 * at::CHILDREN) {
                 Ok(children) => children,
                 Err(error) => {
-                    findings.add(|| format!("children of a node of level {}: {error}", node.level));
+                    findings.add(|| Note::Lost { part: Part::Children { level: node.level }, error: error.into() });
                     continue;
                 }
             };
@@ -355,11 +356,12 @@ impl Trie {
     ) -> Result<bool> {
         let mut address = node.address;
         let mut overflow = 0;
+        let mut seen = FxHashSet::default();
         while address != 0 {
             let bytes = match memory.bytes(address, at::ENTRY_SIZE as usize) {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    findings.add(|| format!("an entry of level {}: {error}", node.level));
+                    findings.add(|| Note::Lost { part: Part::Entry { level: node.level }, error: error.into() });
                     return Ok(true);
                 }
             };
@@ -379,8 +381,8 @@ impl Trie {
             if address != 0 {
                 overflow += 1;
                 counts.overflow = counts.overflow.map(|overflow| overflow + 1);
-                if *allowance == 0 {
-                    findings.add(|| "an overflow chain does not end".into());
+                if *allowance == 0 || !seen.insert(address) {
+                    findings.add(|| Note::Endless(Endless::Entries { level: node.level, prefix: node.prefix }));
                     return Ok(true);
                 }
                 *allowance -= 1;

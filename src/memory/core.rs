@@ -12,6 +12,7 @@ use object::elf as raw;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::LittleEndian;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// A mapped file of the dumped process.
@@ -48,6 +49,33 @@ struct Segment {
     flags: raw::ProgramFlags,
 }
 
+/// What is to be known of a file that a core names.
+#[derive(Debug, Clone)]
+pub enum FileNote {
+    /// It cannot be opened.
+    Unusable(Error),
+    /// It is of another build: its IDs, and the core's.
+    OtherBuild { path: PathBuf, file: BuildIds, core: BuildIds },
+    /// The core has no ID to compare.
+    Unchecked(PathBuf),
+}
+
+impl fmt::Display for FileNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileNote::Unusable(error) => write!(f, "{error}"),
+            FileNote::OtherBuild { path, file, core } => write!(
+                f,
+                "{} is not the program that this core was dumped from: its build ID is {file}, the core's is {core}",
+                path.display()
+            ),
+            FileNote::Unchecked(path) => {
+                write!(f, "this core has no build ID, so {} could not be checked", path.display())
+            }
+        }
+    }
+}
+
 /// The memory of a core file.
 pub struct CoreMemory {
     core: Mapped,
@@ -60,8 +88,8 @@ pub struct CoreMemory {
     bias: Option<u64>,
     machine: raw::Machine,
     threads: Vec<Thread>,
-    /// What could not be used, one sentence each: files that are gone or are of another build.
-    pub notes: Vec<String>,
+    /// Files that could not be used, or not be checked.
+    pub notes: Vec<FileNote>,
 }
 
 /// Notes and segments as the core's headers give them, before any other file is opened.
@@ -236,7 +264,7 @@ impl CoreMemory {
             Ok(map) => map,
             Err(error) if chosen => return Err(error),
             Err(error) => {
-                self.notes.push(error.to_string());
+                self.notes.push(FileNote::Unusable(error));
                 return Ok(None);
             }
         };
@@ -246,19 +274,16 @@ impl CoreMemory {
         let (file_ids, core_ids) = (elf::build_ids(&map), self.mapped_ids(name));
         match file_ids.same_build(&core_ids) {
             Some(false) => {
-                let message = format!(
-                    "{} is not the program that this core was dumped from: its build ID is {file_ids}, the core's is {core_ids}",
-                    path.display()
-                );
+                let other = FileNote::OtherBuild { path: path.to_path_buf(), file: file_ids, core: core_ids };
                 if chosen {
-                    return Err(Error::Binary(message));
+                    return Err(Error::Binary(other.to_string()));
                 }
-                self.notes.push(message);
+                self.notes.push(other);
                 Ok(None)
             }
             checked => {
                 if checked.is_none() && chosen && !file_ids.is_empty() {
-                    self.notes.push(format!("this core has no build ID, so {} could not be checked", path.display()));
+                    self.notes.push(FileNote::Unchecked(path.to_path_buf()));
                 }
                 self.files.push(map);
                 Ok(Some(self.files.len() - 1))
@@ -305,7 +330,11 @@ impl CoreMemory {
     fn missing(&self, address: u64) -> MemoryError {
         let claimed = self.segments.partition_point(|s| s.start <= address).checked_sub(1);
         let claimed = claimed.and_then(|i| self.segments.get(i)).is_some_and(|s| address < s.end);
-        let place = if self.truncated && claimed { Place::TruncatedCore } else { Place::Core };
+        let place = match (claimed, self.truncated) {
+            (true, true) => Place::TruncatedCore,
+            (true, false) => Place::LeftOut,
+            (false, _) => Place::Core,
+        };
         MemoryError { address, place }
     }
 }

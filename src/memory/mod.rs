@@ -13,7 +13,7 @@ mod thread;
 
 pub use backed::BackedMemory;
 pub use blocks::{each_block, Block};
-pub use core::CoreMemory;
+pub use core::{CoreMemory, FileNote};
 pub use debugger::DebuggerMemory;
 pub use process::ProcessMemory;
 pub use stop::STOP_WITHIN;
@@ -36,8 +36,10 @@ pub struct MemoryError {
 /// The kind of place that memory is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// A core file that never held this page, and no mapped file supplies it.
+    /// A core file none of whose segments has this page.
     Core,
+    /// A core file that has a segment for this page, and left its bytes out.
+    LeftOut,
     /// A core file that ends before this page.
     TruncatedCore,
     /// A live process in which the page is not mapped or not readable.
@@ -50,7 +52,7 @@ impl fmt::Display for MemoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.address;
         match self.place {
-            Place::Core => write!(f, "memory at {address:#x} is not in this core"),
+            Place::Core | Place::LeftOut => write!(f, "memory at {address:#x} is not in this core"),
             Place::TruncatedCore => write!(f, "memory at {address:#x} is past the end of this truncated core"),
             Place::Process => write!(f, "memory at {address:#x} is not readable in this process"),
             Place::Debugger => write!(f, "memory at {address:#x} is not readable through the debugger"),
@@ -59,6 +61,13 @@ impl fmt::Display for MemoryError {
 }
 
 impl std::error::Error for MemoryError {}
+
+impl MemoryError {
+    /// Whether the target had this memory, and only what was kept of it lacks it.
+    pub fn is_left_out(&self) -> bool {
+        matches!(self.place, Place::LeftOut | Place::TruncatedCore)
+    }
+}
 
 /// A range of target addresses that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

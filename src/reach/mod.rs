@@ -18,6 +18,7 @@ use crate::expression::{self, Hashers, Scope};
 use crate::heap::headers::Headers;
 use crate::heap::identify::{Identified, Identifier};
 use crate::heap::{Heap, Object};
+use crate::map::Layout;
 use crate::memory::Place as MemoryPlace;
 use crate::session::{MapRef, Session};
 use crate::types::{Location, TypeId, TypeSource};
@@ -26,7 +27,9 @@ use plan::{LeadKind, PlanId, Plans};
 use roots::Pairs;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use steps::{Extent, Place, Steps, NONE};
 use visit::{Batch, Child, Item, Target, World, UNTYPED};
@@ -72,6 +75,58 @@ impl Found {
     }
 }
 
+/// What kept a traversal from going everywhere.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// The heap was not searched.
+    Heap(Error),
+    /// The executable tells nothing of its package variables.
+    NoDwarf(PathBuf),
+    /// The traversal ended before it had been everywhere.
+    Cut(Error),
+    /// Not all that pairs of words lead to was followed.
+    Guesses,
+    /// More was reachable than can be remembered.
+    Full,
+    /// So many values could not be read.
+    Unreadable(u64),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Heap(error) => write!(f, "the heap was not searched: {error}"),
+            Note::NoDwarf(path) => {
+                write!(f, "{} has no DWARF, so its package variables have no names or types", path.display())
+            }
+            Note::Cut(error) => write!(f, "not everything was visited: {error}"),
+            Note::Guesses => f.write_str(
+                "not all that pairs of words lead to was followed: maps that nothing else leads to are candidates",
+            ),
+            Note::Full => f.write_str("more places are reachable than are remembered; the rest was not visited"),
+            Note::Unreadable(count) => write!(f, "{count} values on the way could not be read"),
+        }
+    }
+}
+
+/// A map that a type leads to, and whose header cannot be: it was overwritten, or it cannot be read.
+#[derive(Debug, Clone)]
+pub struct Torn {
+    /// Where the header should be.
+    pub address: u64,
+    plan: PlanId,
+    place: Place,
+    /// Why it is no map.
+    pub error: Error,
+}
+
+impl Torn {
+    /// Whether only the core lacks it: nothing is known of the map then.
+    pub fn is_left_out(&self) -> bool {
+        matches!(&self.error, Error::Memory(error) if error.is_left_out())
+    }
+}
+
 /// What a traversal found.
 pub struct Reach<'s> {
     session: &'s Session,
@@ -79,8 +134,10 @@ pub struct Reach<'s> {
     steps: Steps,
     /// The maps, in the order they were come to.
     pub maps: Vec<Reached>,
-    /// What kept the traversal from going everywhere, one sentence each.
-    pub notes: Vec<String>,
+    /// Where a type leads to a map, and what is there is none.
+    pub torn: Vec<Torn>,
+    /// What kept the traversal from going everywhere.
+    pub notes: Vec<Note>,
     /// How keys are hashed, for paths through maps.
     hashers: Hashers,
     /// By header: other types that a map's bytes can be of as well.
@@ -101,24 +158,43 @@ impl Reach<'_> {
         self.plans.get(map.plan).map_or("", |plan| &plan.ty.name)
     }
 
-    /// A map's layout: `classic`, `swiss` or `sync`.
-    pub fn layout(&self, map: &Reached) -> &'static str {
+    /// The name of a torn map's type.
+    pub fn torn_type(&self, torn: &Torn) -> &str {
+        self.plans.get(torn.plan).map_or("", |plan| &plan.ty.name)
+    }
+
+    /// A torn map's owner path: as it is shown, with nothing cut, and as an expression that leads there.
+    pub fn torn_path(&self, torn: &Torn) -> String {
+        self.path_of(torn.place, Extent::Shown).0
+    }
+
+    pub fn torn_whole_path(&self, torn: &Torn) -> String {
+        self.path_of(torn.place, Extent::Whole).0
+    }
+
+    pub fn torn_expression(&self, torn: &Torn, watch: &dyn Watch) -> String {
+        let ty = self.plans.get(torn.plan).map_or(crate::map::sync::ANY_TYPE, |plan| plan.ty.id);
+        self.expression_of(torn.place, MapRef { address: torn.address, ty }, watch)
+    }
+
+    /// A map's layout.
+    pub fn layout(&self, map: &Reached) -> Layout {
         let parts = self.plans.get(map.plan).and_then(|plan| plan.map.as_ref()?.parts.as_ref());
         match parts {
-            None => "sync",
-            Some(parts) if parts.slots.classic => "classic",
-            Some(_) => "swiss",
+            None => Layout::Sync,
+            Some(parts) if parts.slots.classic => Layout::Classic,
+            Some(_) => Layout::Swiss,
         }
     }
 
     /// Overflow buckets of a classic map.
     pub fn overflow(&self, map: &Reached) -> Option<u32> {
-        (self.layout(map) == "classic").then_some(map.spare)
+        (self.layout(map) == Layout::Classic).then_some(map.spare)
     }
 
     /// Tombstones of a Swiss map.
     pub fn tombstones(&self, map: &Reached) -> Option<u32> {
-        (self.layout(map) == "swiss").then_some(map.spare)
+        (self.layout(map) == Layout::Swiss).then_some(map.spare)
     }
 
     /// Other types that a map's bytes can be of as well.
@@ -133,23 +209,26 @@ impl Reach<'_> {
 
     /// A map's owner path as it is shown, long keys cut: `main.server.sessions["a"].cache`.
     pub fn path(&self, map: &Reached) -> String {
-        self.path_to(map, Extent::Shown).0
+        self.path_of(map.place, Extent::Shown).0
     }
 
     /// The same with nothing cut, to tell maps apart by.
     pub fn whole_path(&self, map: &Reached) -> String {
-        self.path_to(map, Extent::Whole).0
+        self.path_of(map.place, Extent::Whole).0
     }
 
-    fn path_to(&self, map: &Reached, extent: Extent) -> (String, bool) {
-        self.steps.path(&self.plans, &self.session.types, &*self.session.memory, map.place, extent)
+    fn path_of(&self, place: Place, extent: Extent) -> (String, bool) {
+        self.steps.path(&self.plans, &self.session.types, &*self.session.memory, place, extent)
     }
 
     /// An expression that leads to a map: its owner path, or where that cannot be gone again, the path and the address.
     pub fn expression(&self, map: &Reached, watch: &dyn Watch) -> String {
+        self.expression_of(map.place, self.map(map), watch)
+    }
+
+    fn expression_of(&self, place: Place, target: MapRef, watch: &dyn Watch) -> String {
         let session = self.session;
-        let (text, whole) = self.path_to(map, Extent::Expression);
-        let target = self.map(map);
+        let (text, whole) = self.path_of(place, Extent::Expression);
         let scope = Scope {
             session,
             memory: &*session.memory,
@@ -217,6 +296,7 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
             plans: Plans::new(&session.types),
             steps: Steps::default(),
             maps: Vec::new(),
+            torn: Vec::new(),
             notes: Vec::new(),
             hashers: Hashers::default(),
             or: FxHashMap::default(),
@@ -226,7 +306,7 @@ pub fn reach<'s>(session: &'s Session, watch: &dyn Watch) -> Result<Reach<'s>> {
     match traversal.everything(identifier.map(|identifier| identifier.heap())) {
         Err(error @ Error::Limit(_)) => {
             watch.grant();
-            traversal.found.notes.push(format!("not everything was visited: {error}"));
+            traversal.found.notes.push(Note::Cut(error));
         }
         visited => visited?,
     }
@@ -282,7 +362,7 @@ impl<'s> Traversal<'_, 's> {
         self.from_variables()?;
         match heap {
             Ok(heap) => self.search_heap(heap)?,
-            Err(error) => self.found.notes.push(format!("the heap was not searched: {error}")),
+            Err(error) => self.found.notes.push(Note::Heap(error.clone())),
         }
         Ok(())
     }
@@ -290,8 +370,7 @@ impl<'s> Traversal<'_, 's> {
     fn from_variables(&mut self) -> Result<()> {
         let variables = self.session.types.variables();
         if variables.is_empty() {
-            let path = self.session.types.program().path.display();
-            self.found.notes.push(format!("{path} has no DWARF, so its package variables have no names or types"));
+            self.found.notes.push(Note::NoDwarf(self.session.types.program().path.clone()));
         }
         for (name, Location { address, ty }) in variables {
             if !self.found.plans.leads(ty) {
@@ -389,6 +468,10 @@ impl<'s> Traversal<'_, 's> {
         for (index, survey) in batch.maps {
             let Some(item) = block.get(index as usize) else { continue };
             self.note_map(item.address, item.plan, item.place, &survey);
+        }
+        for (index, error) in batch.torn {
+            let Some(&Item { address, plan, place, .. }) = block.get(index as usize) else { continue };
+            self.found.torn.push(Torn { address, plan, place, error });
         }
         for (i, child) in batch.children.iter().enumerate() {
             if let Some(spot) = batch.children.get(i + AHEAD).and_then(|child| child.spot) {
@@ -496,9 +579,7 @@ impl<'s> Traversal<'_, 's> {
         if doubt && self.waiting.len() > before {
             self.guesses = self.guesses.saturating_sub((self.waiting.len() - before) as u64);
             if self.guesses == 0 {
-                let sentence =
-                    "not all that pairs of words lead to was followed: maps that nothing else leads to are candidates";
-                self.found.notes.push(sentence.into());
+                self.found.notes.push(Note::Guesses);
             }
         }
         Ok(())
@@ -684,10 +765,10 @@ impl<'s> Traversal<'_, 's> {
             self.found.maps.retain(|map| seen.insert(map.address));
         }
         if self.visited.full {
-            self.found.notes.push("more places are reachable than are remembered; the rest was not visited".into());
+            self.found.notes.push(Note::Full);
         }
         if self.unreadable > 0 {
-            self.found.notes.push(format!("{} values on the way could not be read", self.unreadable));
+            self.found.notes.push(Note::Unreadable(self.unreadable));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::map::{Entry, GoMap, Header};
 use crate::memory::{each_block, Block, Memory};
 use crate::session::MapRef;
 use crate::types::ProgramTypes;
-use crate::Result;
+use crate::{Error, Result};
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 /// Plan of words of no known type.
@@ -102,6 +102,8 @@ pub struct Batch {
     pub children: Vec<Child>,
     /// Maps, by the number of their item.
     pub maps: Vec<(u32, Counts)>,
+    /// Items whose type says that they are maps, and why they are none.
+    pub torn: Vec<(u32, Error)>,
     /// Items whose entries are still to be visited.
     pub large: Vec<u32>,
     pub unreadable: u64,
@@ -167,8 +169,15 @@ impl World<'_> {
             Some(parts) => GoMap::open_as(self.memory, self.types, parts, item.address),
             None => GoMap::open(self.memory, self.types, plan.ty.id, item.address),
         };
-        // Garbage that is no sound map is not one; a variable that was overwritten is told by `check`.
-        let Ok(map) = opened else { return Ok(()) };
+        let map = match opened {
+            Ok(map) => map,
+            // Where only words led there, garbage that is no sound map is not one.
+            Err(_) if item.doubt => return Ok(()),
+            Err(error) => {
+                batch.torn.push((index, error));
+                return Ok(());
+            }
+        };
         if item.doubt && !self.is_proven(&map)? {
             return Ok(());
         }

@@ -324,7 +324,7 @@ impl Teller {
         let lookup = map.look_up(&hasher, keys, key, &Quiet).ok();
         let mut state = state(map, lookup.as_ref());
         if let Some(lookup) = &lookup {
-            state["notes"] = hash_notes(&hasher, lookup).into();
+            state["notes"] = hash_notes(&hasher, lookup).iter().map(ToString::to_string).collect();
         }
         state
     }
@@ -537,7 +537,7 @@ fn caller(session: &Session, return_address: u64) -> Caller {
 
 /// What of a map a lookup depends on, and the slots that it passed.
 fn state(map: &GoMap<'_>, lookup: Option<&Lookup>) -> Value {
-    let mut state = json!({"count": map.count(), "layout": map.layout()});
+    let mut state = json!({"count": map.count(), "layout": map.layout().name()});
     match &map.header {
         Header::Classic(header) => {
             state["growing"] = (header.oldbuckets != 0).into();
@@ -567,7 +567,7 @@ fn state(map: &GoMap<'_>, lookup: Option<&Lookup>) -> Value {
         }
     }
     state["path"] = cells.into();
-    state["stop"] = lookup.stop.as_str().into();
+    state["stop"] = lookup.stop.to_string().into();
     state
 }
 
