@@ -47,6 +47,14 @@ impl Score {
         }
     }
 
+    /// Adds a term in place of one of this kind that counts less; none beside one that counts as much.
+    fn raise(&mut self, id: &'static str, points: i32, because: impl Into<String>) {
+        if self.terms.iter().all(|term| term.id != id || term.points < points) {
+            self.terms.retain(|term| term.id != id);
+            self.add(id, points, because);
+        }
+    }
+
     fn has(&self, id: &str) -> bool {
         self.terms.iter().any(|term| term.id == id)
     }
@@ -359,11 +367,7 @@ pub fn of_goroutine(cluster: &Score, facts: &TraceFacts) -> Score {
     }
     let minutes = u64::try_from(facts.waits / 60_000_000_000).unwrap_or_default();
     if let Some(points) = step(minutes, [1, 10, 60]) {
-        let known = score.terms.iter().position(|term| term.id == "block_age");
-        if known.is_none_or(|at| score.terms.get(at).is_some_and(|term| term.points < points)) {
-            known.map(|at| score.terms.remove(at));
-            score.add("block_age", points, format!("waits for {minutes} minutes in the trace"));
-        }
+        score.raise("block_age", points, format!("waits for {minutes} minutes in the trace"));
     }
     // The code before the wait may have told already.
     match facts.site.filter(|_| !cluster.has("map_site")) {
