@@ -108,11 +108,11 @@ def test_a_debug_file_of_another_build_is_not_used(version, tmp_path):
 
 #: Two programs that differ in the order of a struct's fields only: without build IDs nothing but the checksum tells.
 FIELDS = """package main
-import ("fmt"; "os"; "syscall")
+import ("fmt"; "os"; "runtime/debug"; "syscall")
 type R struct { %s int64 }
 var filler [4096]byte
 var m = map[string]R{"x": {A: 11, B: 22, Pad: 1}}
-func main() { fmt.Println(m["x"].A, m["x"].B, m["x"].Pad, filler[0]); syscall.Kill(os.Getpid(), syscall.SIGABRT); select {} }
+func main() { debug.SetTraceback("crash"); fmt.Println(m["x"].A, m["x"].B, m["x"].Pad, filler[0]); syscall.Kill(os.Getpid(), syscall.SIGABRT); select {} }
 """
 
 
