@@ -22,6 +22,9 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("src/binary/buildinfo.rs", &["path"], "the go command's: a line of build information"),
     ("src/evidence/profile/", &["goroutine", "log"], "runtime/pprof's head line, and Docker's field"),
     ("src/evidence/join/", &["forever"], "the tracer's: traceBlockReasonStrings"),
+    ("src/answer/watch/", &["access"], "the runtime's: what its mapaccess1, mapaccess2 have in common"),
+    ("src/audit/baseline.rs", &[" more"], "a file's: baselines of 0.1.0 have paths that were cut like this"),
+    ("src/memory/rights.rs", &["Kthread"], "the kernel's: a line of /proc/PID/status"),
     ("src/score.rs", &["network"], "the tracer's: traceBlockReasonStrings"),
 ];
 
