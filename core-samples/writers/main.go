@@ -1,5 +1,5 @@
-// Goroutines that fill maps of their own while the garbage collector is never idle: most of them stand in the middle of
-// a write, for they have to help it before they get the memory that their map grows by. Each says which map is its own.
+// Goroutines that fill maps of their own, many more than may run, while the garbage collector is never idle: most of
+// them were interrupted in the middle of a write, while their map grows. Each says which map is its own.
 package main
 
 import (
