@@ -12,6 +12,7 @@ use syn::visit::{self, Visit};
 const OTHERS: &[(&str, &[&str], &str)] = &[
     ("src/answer/leaks.rs", &["none"], "a user's word: --fail-on"),
     ("src/python.rs", &["key", "elem", "count"], "a user's word: --sort"),
+    ("src/expression.rs", &["key "], "a user's word: m[key K], the key itself"),
     ("src/value/pattern.rs", &["key", "elem"], "a user's word: what a pattern is about"),
     (
         "src/probe/functions.rs",
@@ -59,7 +60,7 @@ const GO: [&str; 27] = [
     "Local",
     "go1.",
 ];
-const GO_NAMES: [&str; 6] = ["runtime.", "sync.", "internal/", "unsafe.Pointer", "interface {", "struct {"];
+const GO_NAMES: [&str; 7] = ["runtime.", "reflect.", "sync.", "internal/", "unsafe.Pointer", "interface {", "struct {"];
 
 /// A literal that something is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
