@@ -112,7 +112,7 @@ pub struct Missed<'a> {
     pub stored: &'a str,
     pub relation: &'a str,
     pub detail: &'a str,
-    /// The length of the key is a guess.
+    /// The key is only likely to be that: its length, or whether its memory is still its own, is inferred.
     pub inferred: bool,
 }
 
@@ -322,7 +322,7 @@ pub fn of_cluster(facts: &Facts<'_>) -> Score {
     let followed = facts.site.is_none_or(|(_, reach)| reach.is_followed());
     match (&facts.missed, &facts.near) {
         (Some(Missed { map, key, stored, relation, detail, inferred }), _) => {
-            let (points, guessed) = if *inferred { (12, ", its length inferred,") } else { (25, "") };
+            let (points, guessed) = if *inferred { (12, ", inferred,") } else { (25, "") };
             let why = format!("{key}{guessed} is not in {map}, which holds {stored}: {relation} ({detail})");
             match followed {
                 true => score.add("near_miss", points, why),

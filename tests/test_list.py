@@ -1,5 +1,6 @@
 """`gomap list` and `check --all`: every map that the program knows of is reached, under its own type and count."""
 
+import json
 import os
 import re
 from collections import Counter
@@ -208,3 +209,25 @@ def test_long_searches_show_how_far_they_are():
     os.close(terminal)
     steps = [(int(done), int(total)) for done, total in re.findall(r"\r(\d+) of (\d+)", shown)]
     assert answer.returncode == 0 and steps and all(0 < done <= total for done, total in steps), shown
+
+
+@pytest.mark.parametrize("version", ("1.21.13", "1.23.9", "1.24.11", "1.27.3"))
+def test_a_variable_without_a_name_has_its_own_address(version):
+    dump = build.dump("twins", version, "stripped")
+    variables = next(one["variables"] for one in build.read_truth(dump.truth) if "variables" in one)
+    maps = json.loads(cli("--core", dump.exe, dump.core, "list", "--limit", "0", "--json").stdout)["maps"]
+    found = {one["path"]: one for one in maps}
+    of_types = {"main.first": "main.whole", "main.second": "main.text", "main.third": "main.fraction"}
+    for name, address in variables.items():
+        one = found["variable at " + address]
+        assert "map[string]" + of_types[name] in [one["type"], *one.get("or", [])], one
+        assert one["sure"] in ("inferred", "guessed") and (one["sure"] == "guessed") == ("or" in one)
+    # Bits of a number with a fraction are no usual integer, and a bool leaves the rest of its slot empty.
+    assert found["variable at " + variables["main.third"]]["type"] == "map[string]main.fraction"
+    assert not any("go.shape" in one["type"] for one in maps)
+
+
+def test_a_map_that_types_lead_to_is_proven_to_be_one():
+    dump = build.dump("twins", "1.27.3")
+    maps = json.loads(cli("--core", dump.exe, dump.core, "list", "--limit", "0", "--json").stdout)["maps"]
+    assert {one["sure"] for one in maps if one["path"].startswith("main.")} == {"proven"}

@@ -174,3 +174,38 @@ def test_explain_names_key_and_near_miss():
     said = cli("--core", dump.exe, dump.core, "explain", wait["goid"]).stdout
     assert f'Looked up "{wait["asked"]}", which is absent; stored is "{wait["asked"]} " (whitespace' in said
     assert "of main.reg.m (map[string]chan string) with key id" in said
+
+
+#: Go versions whose layouts of spans differ.
+SPANS = ("1.19", "1.21.13", "1.24.11", "1.27.3")
+
+
+@pytest.mark.parametrize("variant", ("default", "stripped"))
+@pytest.mark.parametrize("version", SPANS)
+def test_memory_that_was_used_again_is_never_taken_for_the_key(version, variant):
+    dump = build.dump("reused", version, variant)
+    asked = {one["goid"]: one["key"] for one in build.read_truth(dump.truth)[0]["asked"]}
+    answer = leaks("--core", dump.exe, dump.core)
+    found = {g["goid"]: g for g in answer["goroutines"] if g["goid"] in asked}
+    assert len(found) == len(asked)
+    said = set()
+    for goid, goroutine in found.items():
+        lookup = goroutine["lookup"]
+        if lookup["key"] is not None:
+            assert lookup["key"]["value"] == asked[goid]
+            continue
+        assert not lookup["near"] and lookup["found"] is None
+        assert "near_miss" not in [term["id"] for term in goroutine["score"]["terms"]]
+        said.add("its memory may have been used again since" in lookup["lost"])
+    # The keys died at the wait, and two collections saw that.
+    assert said == {True}
+
+
+@pytest.mark.parametrize("version", SPANS)
+def test_a_key_that_is_needed_after_the_wait_is_vouched_for(version):
+    dump = build.dump("reused", version, args=("kept",))
+    asked = {one["goid"]: one["key"] for one in build.read_truth(dump.truth)[0]["asked"]}
+    for goroutine in leaks("--core", dump.exe, dump.core)["goroutines"]:
+        if goroutine["goid"] in asked:
+            key = goroutine["lookup"]["key"]
+            assert (key["value"], key["memory"]) == (asked[goroutine["goid"]], "proven")

@@ -8,7 +8,7 @@ use crate::goroutine::holders::Holder;
 use crate::goroutine::leaks::{leaks as find, Cluster, Leaks};
 use crate::goroutine::lookup::{Lookup, Verdict};
 use crate::goroutine::sites::Site;
-use crate::goroutine::{Blocked, Goroutine, Limit, Shown};
+use crate::goroutine::{Blocked, Goroutine, Limit, Shown, Vouched};
 use crate::score::{self, Class};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -179,7 +179,11 @@ pub(super) fn site_label(site: &Site) -> String {
 
 /// The lookup in words: the key, whether it is there, and the stored keys that are like it.
 fn lookup_text(lookup: &Lookup) -> String {
-    let guessed = if lookup.inferred { " (length inferred)" } else { "" };
+    let guessed = match (lookup.inferred, lookup.memory) {
+        (true, _) => " (length inferred)",
+        (_, Vouched::Proven) => "",
+        _ => " (most likely: its memory was not used again since the wait began)",
+    };
     let mut text = match (&lookup.key, &lookup.lost) {
         (Some(key), _) => {
             let verdict = match lookup.verdict {
@@ -207,7 +211,8 @@ pub(super) fn lookup_json(lookup: &Lookup) -> Value {
     let id = |key: &Shown| key.identity.as_ref().map(|key| key.digest().to_string());
     let key = lookup.key.as_ref().map(|key| {
         let length = if lookup.inferred { "inferred" } else { "known" };
-        json!({"value": key.json, "text": key.text, "id": id(key), "source": lookup.source, "length": length})
+        json!({"value": key.json, "text": key.text, "id": id(key), "source": lookup.source, "length": length,
+               "memory": lookup.memory.name()})
     });
     let near: Vec<Value> = lookup
         .near

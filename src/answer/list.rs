@@ -245,6 +245,7 @@ impl Listing<'_, '_> {
             "count": map.count,
             "bytes": map.bytes,
             "found": map.found.name(),
+            "sure": self.found.sure(map).name(),
         });
         let or = self.found.or_names(map);
         if !or.is_empty() {

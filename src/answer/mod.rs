@@ -47,7 +47,7 @@ pub use why_all::why_all;
 use crate::error::Watch;
 use crate::map::{Entry, GoMap, Note, Place};
 use crate::memory::MemoryError;
-use crate::value::{Context, GoSyntax, Json, Options, Plan};
+use crate::value::{push_key, Context, GoSyntax, Json, Options, Plan};
 use crate::{Error, Result};
 use serde_json::{json, Value};
 use state::{source, state, State};
@@ -94,7 +94,7 @@ fn write_value(
     match (bytes, show.json) {
         (Ok(bytes), true) => plan.write(context, bytes, &mut Json::new(out)),
         (Ok(bytes), false) => match role {
-            Role::Key => plan.write(context, bytes, &mut GoSyntax::of_key(out, show.colour)),
+            Role::Key => push_key(plan, context, bytes, show.colour, out),
             Role::Elem => plan.write(context, bytes, &mut GoSyntax::new(out, show.colour)),
         },
         (Err(error), true) => {

@@ -3,6 +3,7 @@
 use super::{flush, flush_if_full, head, line, place_json, state, write_error, Show, Values};
 use crate::error::{Quiet, Watch};
 use crate::files;
+use crate::map::keys::Keys;
 use crate::map::GoMap;
 use crate::session::Note;
 use crate::value::Options;
@@ -21,17 +22,30 @@ const DEPTH: usize = 3;
 /// Bytes of one line of a snapshot at most.
 const LONGEST_LINE: usize = 1 << 30;
 
-/// An elem and its place.
-type Stored = (Box<str>, Box<str>);
+/// A key as it is shown, an elem and its place.
+type Stored = (Box<str>, Box<str>, Box<str>);
 
 /// A map's entries at one moment; key, elem and place as JSON.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The head of the map.
     pub head: Value,
-    /// By key. Keys that are alike in JSON (NaNs, pointers to equal values) share one.
+    /// By what the key is. NaNs of the same bits share one.
     entries: FxHashMap<Box<str>, Vec<Stored>>,
     count: u64,
+    /// Whether its keys are known by what they are; else by their text.
+    has_ids: bool,
+}
+
+impl Snapshot {
+    /// The same entries, known by the text of their keys.
+    fn by_text(&self) -> FxHashMap<Box<str>, Vec<Stored>> {
+        let mut entries: FxHashMap<Box<str>, Vec<Stored>> = FxHashMap::default();
+        for stored in self.entries.values().flatten() {
+            entries.entry(stored.0.clone()).or_default().push(stored.clone());
+        }
+        entries
+    }
 }
 
 fn show() -> Show {
@@ -44,17 +58,23 @@ pub fn snapshot(map: &GoMap<'_>, notes: &[Note], watch: &dyn Watch, out: &mut dy
     first[FORMAT] = VERSION.into();
     line(out, &first)?;
     let mut buffer = Vec::new();
-    let count = each_entry(map, watch, &mut |key, elem, place| {
-        buffer.extend_from_slice(format!("{{\"key\":{key},\"elem\":{elem},\"where\":{place}}}\n").as_bytes());
+    let count = each_entry(map, watch, &mut |id, key, elem, place| {
+        let line = format!("{{\"key\":{key},\"id\":\"{id}\",\"elem\":{elem},\"where\":{place}}}\n");
+        buffer.extend_from_slice(line.as_bytes());
         flush_if_full(out, &mut buffer)
     })?;
     flush(out, &mut buffer)?;
     Ok(count)
 }
 
-/// Calls `f` with key, elem and place of each entry as JSON; returns how many there are.
-fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&str, &str, &str) -> Result<()>) -> Result<u64> {
+/// Calls `f` with what the key is, and with key, elem and place as JSON, of each entry; returns how many there are.
+fn each_entry(
+    map: &GoMap<'_>,
+    watch: &dyn Watch,
+    f: &mut dyn FnMut(&str, &str, &str, &str) -> Result<()>,
+) -> Result<u64> {
     let values = Values::of(map, &show(), &Quiet)?;
+    let keys = Keys::new(map.memory, map.types);
     let mut count = 0;
     let (mut key, mut elem) = (Vec::new(), Vec::new());
     map.each(watch, &mut |entry| {
@@ -64,7 +84,10 @@ fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&str, &str, 
         values.write_elem(&entry.elem, &mut elem)?;
         let place = place_json(entry.place, entry.slot).to_string();
         count += 1;
-        f(&String::from_utf8_lossy(&key), &String::from_utf8_lossy(&elem), &place)?;
+        // A key that cannot be read is none but the one in this place.
+        let id = entry.key.as_ref().ok().and_then(|key| keys.identity(&map.key, key).ok());
+        let id = id.map_or_else(|| format!("unreadable at {place}").replace('"', "'"), |id| id.digest().to_string());
+        f(&id, &String::from_utf8_lossy(&key), &String::from_utf8_lossy(&elem), &place)?;
         Ok(true)
     })?;
     Ok(count)
@@ -73,9 +96,10 @@ fn each_entry(map: &GoMap<'_>, watch: &dyn Watch, f: &mut dyn FnMut(&str, &str, 
 impl Snapshot {
     /// Of a map as it is now.
     pub fn of(map: &GoMap<'_>, notes: &[Note], watch: &dyn Watch) -> Result<Snapshot> {
-        let mut snapshot = Snapshot { head: head(map, &state(&map.survey(watch)?, notes)), ..Snapshot::default() };
-        each_entry(map, watch, &mut |key, elem, place| {
-            snapshot.add(key, elem, place);
+        let head = head(map, &state(&map.survey(watch)?, notes));
+        let mut snapshot = Snapshot { head, has_ids: true, ..Snapshot::default() };
+        each_entry(map, watch, &mut |id, key, elem, place| {
+            snapshot.add(id, key, elem, place);
             Ok(())
         })?;
         Ok(snapshot)
@@ -87,7 +111,7 @@ impl Snapshot {
         let (file, _) = files::open(path)?;
         let mut lines = std::io::BufReader::new(file);
         let mut text = String::new();
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { has_ids: true, ..Snapshot::default() };
         for n in 1.. {
             text.clear();
             watch.tick(n, 0)?;
@@ -110,12 +134,16 @@ impl Snapshot {
     fn add_line(&mut self, text: &str) -> std::result::Result<(), String> {
         let entry: FxHashMap<&str, &RawValue> = serde_json::from_str(text).map_err(|e| e.to_string())?;
         let member = |name: &str| entry.get(name).map(|value| value.get()).ok_or_else(|| format!("it has no {name}"));
-        self.add(member("key")?, member("elem")?, member("where")?);
+        let key = member("key")?;
+        // Snapshots before ids were written have none.
+        let id = entry.get("id").map_or(key, |id| id.get().trim_matches('"'));
+        self.has_ids &= entry.contains_key("id");
+        self.add(id, key, member("elem")?, member("where")?);
         Ok(())
     }
 
-    fn add(&mut self, key: &str, elem: &str, place: &str) {
-        self.entries.entry(key.into()).or_default().push((elem.into(), place.into()));
+    fn add(&mut self, id: &str, key: &str, elem: &str, place: &str) {
+        self.entries.entry(id.into()).or_default().push((key.into(), elem.into(), place.into()));
         self.count += 1;
     }
 }
@@ -134,26 +162,35 @@ pub fn diff(a: &Snapshot, b: &Snapshot, limit: usize, as_json: bool, out: &mut d
         true => format!("{{\"key\":{key},\"elem\":{elem}}}"),
         false => format!("{key}: {elem}"),
     };
-    for (key, olds) in &a.entries {
-        let news = b.entries.get(key).map_or(&[][..], Vec::as_slice);
-        for (i, (old, place)) in olds.iter().enumerate() {
-            let Some((new, new_place)) = news.get(i) else {
-                removed.push(text(key, old));
+    // Keys of another process are others, whatever they are: there, and in old snapshots, their texts have to do.
+    let by_text =
+        (!a.has_ids || !b.has_ids || a.head["address"] != b.head["address"]).then(|| (a.by_text(), b.by_text()));
+    let (thens, nows) = by_text.as_ref().map_or((&a.entries, &b.entries), |(a, b)| (a, b));
+    for (id, olds) in thens {
+        let news = nows.get(id).map_or(&[][..], Vec::as_slice);
+        let mut left: Vec<&Stored> = news.iter().collect();
+        // Of several entries under one NaN each is its own, and its elem cannot change.
+        let is_one = olds.len() == 1 && news.len() == 1;
+        for old in olds {
+            let same = left.iter().position(|new| is_one || new.1 == old.1);
+            let Some(new) = same.map(|at| left.swap_remove(at)) else {
+                removed.push(text(&old.0, &old.1));
                 continue;
             };
             kept += 1;
-            moved += u64::from(place != new_place);
-            if old != new {
+            moved += u64::from(old.2 != new.2);
+            if old.1 != new.1 {
+                let ((_, old, _), (key, new, _)) = (old, new);
                 changed.push(match as_json {
                     true => format!("{{\"key\":{key},\"old\":{old},\"new\":{new}}}"),
                     false => format!("{key}: {old} -> {new}"),
                 });
             }
         }
+        added.extend(left.into_iter().map(|(key, new, _)| text(key, new)));
     }
-    for (key, news) in &b.entries {
-        let known = a.entries.get(key).map_or(0, Vec::len);
-        added.extend(news.iter().skip(known).map(|(new, _)| text(key, new)));
+    for news in nows.iter().filter(|(id, _)| !thens.contains_key(*id)).map(|(_, news)| news) {
+        added.extend(news.iter().map(|(key, new, _)| text(key, new)));
     }
     let counts = [added.len(), removed.len(), changed.len()];
     for list in [&mut added, &mut removed, &mut changed] {

@@ -104,7 +104,7 @@ fn looked(lookup: &Lookup, sites: &[MemorySite]) -> Looked {
         map: named.unwrap_or_else(|| format!("the {}{at}", lookup.map_type)),
         key: lookup.key.as_ref().map(|key| key.text.clone()),
         source: lookup.source,
-        inferred: lookup.inferred,
+        inferred: lookup.is_inferred(),
         lost: lookup.lost.clone(),
         verdict: lookup.verdict,
         near: lookup.near.iter().map(near_key).collect(),

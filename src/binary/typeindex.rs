@@ -61,6 +61,11 @@ impl TypeIndex {
         self.by_name.values().flatten().copied()
     }
 
+    /// The types that the runtime calls so.
+    pub fn of_name(&self, name: &str) -> &[u64] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// The type named `name`, with packages by their names (`a.T`) or by their import paths (`example.com/a.T`).
     pub fn find(&self, descriptors: &Descriptors<'_>, name: &str) -> Result<Option<u64>> {
         let name = &*plain_paths(name);

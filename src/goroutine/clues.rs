@@ -3,6 +3,7 @@
 use super::holders::Holder;
 use super::leads::Others;
 use super::leaks::Leaks;
+use super::live::Live;
 use super::lookup::{Lookup, Verdict, CONFUSABLE};
 use super::shown::shown;
 use super::sites::{KeyAsked, Site, Sites};
@@ -25,6 +26,8 @@ const MAX_COMPARED: u64 = 1 << 22;
 const NEAR: usize = 8;
 /// Bytes of an object on the way to a key that a stack points to, such as a closure.
 const MAX_CLOSURE: u64 = 256;
+/// Different lengths of texts that are looked for.
+const MAX_LENGTHS: usize = 16;
 /// Longest key looked for on stacks.
 const MAX_KEY: u64 = 4096;
 
@@ -209,13 +212,15 @@ impl<'l> Clues<'l> {
             }
         }
         let lengths: FxHashSet<u64> = texts.iter().map(|text| text.len() as u64).collect();
+        if lengths.len() > MAX_LENGTHS {
+            return Ok(false);
+        }
+        let is_text = |at: u64, len: u64| memory.bytes(at, len as usize).is_ok_and(|text| texts.contains(&*text));
         let is_key = |words: &[u64]| {
             words.iter().any(|word| numbers.contains(word))
-                || words.windows(2).any(|pair| {
-                    lengths.contains(&pair[1])
-                        && memory.bytes(pair[0], pair[1] as usize).is_ok_and(|text| texts.contains(&*text))
-                })
+                || words.windows(2).any(|pair| lengths.contains(&pair[1]) && is_text(pair[0], pair[1]))
         };
+        let live = Live::of(self.session, self.leaks.goroutines.all.iter());
         let own: FxHashSet<u64> = held.iter().map(|(goroutine, _)| goroutine.g).collect();
         for (i, goroutine) in self.leaks.goroutines.all.iter().enumerate() {
             if i % 64 == 0 {
@@ -227,8 +232,14 @@ impl<'l> Clues<'l> {
             };
             let end = frames.next_back().map_or(first.end, |last| last.end);
             let words = |at: u64, len: u64| memory.words(at, len as usize / 8).unwrap_or_default();
+            // A number may be anywhere; a text is had only by a pointer that is still used, its length wherever that is.
             let stack = words(first.sp, end.saturating_sub(first.sp));
-            if is_key(&stack) || stack.iter().any(|&at| at > 4096 && is_key(&words(at, MAX_CLOSURE))) {
+            let parts = live.parts(goroutine);
+            let used = parts.iter().flat_map(|part| words(part.start, part.end.saturating_sub(part.start)));
+            let has = |word: u64| word > 4096 && lengths.iter().any(|&len| is_text(word, len));
+            if stack.iter().any(|word| numbers.contains(word))
+                || used.into_iter().any(|word| has(word) || word > 4096 && is_key(&words(word, MAX_CLOSURE)))
+            {
                 return Ok(false);
             }
         }

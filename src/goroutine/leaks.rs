@@ -142,7 +142,7 @@ fn score_of(leaks: &Leaks, cluster: &Cluster, members: &[&Goroutine]) -> Score {
     };
     // Keys that are only alike say something where a lookup is known to have missed.
     let near = |lookup: &&Lookup| lookup.may_miss() && lookup.near.iter().any(|near| near.confusable || nil_channel);
-    let missed = lookups().filter(near).min_by_key(|lookup| lookup.inferred);
+    let missed = lookups().filter(near).min_by_key(|lookup| lookup.is_inferred());
     let missed = missed.and_then(|lookup| Some((lookup, map(lookup), lookup.key.as_ref()?, lookup.near.first()?)));
     let zero = lookups().find(|lookup| lookup.kind.asks() && lookup.verdict == Some(Verdict::Zero));
     let zero = zero.and_then(|lookup| Some((map(lookup), lookup.key.as_ref()?)));
@@ -162,7 +162,7 @@ fn score_of(leaks: &Leaks, cluster: &Cluster, members: &[&Goroutine]) -> Score {
             stored: &near.key.text,
             relation: near.relation,
             detail: &near.detail,
-            inferred: lookup.inferred,
+            inferred: lookup.is_inferred(),
         }),
         zero: zero.as_ref().map(|(map, key)| (map.as_str(), key.text.as_str())),
         clues: &cluster.clues,

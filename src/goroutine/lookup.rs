@@ -3,6 +3,7 @@
 use super::locals::Locals;
 use super::shown::{shown, Shown};
 use super::sites::{Kind as OperationKind, Left, Site, Sites, Source};
+use super::vouch::{Vouched, Vouching};
 use super::{Blocked, Goroutine};
 use crate::error::{Quiet, Watch};
 use crate::expression::{self, Hashers, Meaning, Scope};
@@ -53,6 +54,8 @@ pub struct Lookup {
     pub source: Option<&'static str>,
     /// Whether the key's length is a guess: the one that makes it most like a stored key.
     pub inferred: bool,
+    /// Whether the memory that it leads to is still what it was.
+    pub memory: Vouched,
     /// Why the key is not known.
     pub lost: Option<String>,
     pub verdict: Option<Verdict>,
@@ -73,10 +76,23 @@ const LONGER: u64 = 16;
 /// Longest string whose length is guessed.
 const MAX_GUESSED: u64 = 256;
 
+impl Lookup {
+    /// Whether the key is only likely to be the one looked up.
+    pub fn is_inferred(&self) -> bool {
+        self.inferred || self.memory != Vouched::Proven
+    }
+}
+
+/// What is said of an address in place of what is there now.
+fn used_again(address: u64) -> String {
+    format!("{address:#x}, its memory may have been used again since")
+}
+
 /// Reads lookups; remembers those that are alike.
 pub struct Lookups<'s> {
     session: &'s Session,
     known: FxHashMap<(u64, TypeId, Key), Lookup>,
+    vouching: Option<Vouching<'s>>,
     /// Stored keys compared so far.
     compared: u64,
 }
@@ -90,7 +106,7 @@ impl Lookup {
 
 impl<'s> Lookups<'s> {
     pub fn new(session: &'s Session) -> Lookups<'s> {
-        Lookups { session, known: FxHashMap::default(), compared: 0 }
+        Lookups { session, known: FxHashMap::default(), vouching: None, compared: 0 }
     }
 
     /// What the goroutine looked up at a site; `None` when the map's type is not known.
@@ -119,6 +135,7 @@ impl<'s> Lookups<'s> {
             key: None,
             source: None,
             inferred: false,
+            memory: Vouched::Proven,
             lost: None,
             verdict: None,
             near: Vec::new(),
@@ -136,10 +153,21 @@ impl<'s> Lookups<'s> {
             }
             Left::Whole(bytes, source) => {
                 lookup.source = Some(source.name());
+                let (vouched, address) = self.vouching(watch)?.key(goroutine, key_type, &bytes);
+                lookup.memory = vouched;
+                if vouched == Vouched::No {
+                    lookup.lost = Some(used_again(address));
+                    return Ok(Some(lookup));
+                }
                 self.whole(lookup, target, map.as_ref(), key_type, bytes, watch).map(Some)
             }
             Left::Pointer(data, source) => {
                 lookup.source = Some(source.name());
+                lookup.memory = self.vouching(watch)?.word(goroutine, data);
+                if lookup.memory == Vouched::No {
+                    lookup.lost = Some(used_again(data));
+                    return Ok(Some(lookup));
+                }
                 let missed = site.reach == Reach::Flow && matches!(goroutine.blocked_on, Some(Blocked::NilChan));
                 let guess = match &map {
                     Some(map) if map.count() <= MAX_TRIED && self.compared < MAX_COMPARED => {
@@ -155,6 +183,14 @@ impl<'s> Lookups<'s> {
                 self.whole(lookup, target, map.as_ref(), key_type, key, watch).map(Some)
             }
         }
+    }
+
+    fn vouching(&mut self, watch: &dyn Watch) -> Result<&Vouching<'s>> {
+        let vouching = match self.vouching.take() {
+            Some(vouching) => vouching,
+            None => Vouching::new(self.session, watch)?,
+        };
+        Ok(self.vouching.insert(vouching))
     }
 
     fn whole(
@@ -174,7 +210,8 @@ impl<'s> Lookups<'s> {
         let identity = lookup.key.as_ref().and_then(|key| key.identity.clone());
         let same = identity.map(|identity| (target.address, target.ty, identity));
         if let Some(known) = same.as_ref().and_then(|same| self.known.get(same)) {
-            return Ok(Lookup { kind: lookup.kind, source: lookup.source, inferred: lookup.inferred, ..known.clone() });
+            let Lookup { kind, source, inferred, memory, .. } = lookup;
+            return Ok(Lookup { kind, source, inferred, memory, ..known.clone() });
         }
         let keys = Keys::new(&*self.session.memory, &self.session.types);
         match map.look_up(&self.session.hasher(map), &keys, &bytes, watch) {

@@ -18,6 +18,7 @@ mod semaphores;
 mod shown;
 pub mod sites;
 mod stack;
+mod vouch;
 mod wait;
 pub mod writers;
 
@@ -26,6 +27,7 @@ pub use notes::{Limit, ListNote, Torn, Unsearched};
 pub use runtime::Runtime;
 pub use shown::Shown;
 pub use stack::{Broken, Frame, On, Stack};
+pub use vouch::Vouched;
 pub use wait::{Blocked, Case, Channel, Direction, Queue, Sync, SyncKind, SyncState};
 
 use crate::error::Watch;

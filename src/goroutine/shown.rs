@@ -5,7 +5,7 @@ use crate::map::identity::Key;
 use crate::map::keys::Keys;
 use crate::session::Session;
 use crate::types::{TypeId, TypeSource};
-use crate::value::{Context, GoSyntax, Json, Options};
+use crate::value::{push_key, Context, Json, Options};
 use crate::Result;
 use serde_json::Value;
 
@@ -23,20 +23,12 @@ pub(super) fn options() -> Options {
     Options { string_limit: 1024, elements_limit: 200, ..Options::default() }
 }
 
-/// A key in Go syntax. Of two keys that are cut to the same text each has its own mark.
+/// A key in Go syntax.
 pub(super) fn key_text(context: &Context<'_>, ty: TypeId, bytes: &[u8]) -> Result<String> {
     let plan = context.plan(ty)?;
     let mut text = Vec::new();
-    let mut sink = GoSyntax::of_key(&mut text, false);
-    plan.write(context, bytes, &mut sink)?;
-    let is_cut = sink.is_cut();
-    let mut text = String::from_utf8_lossy(&text).into_owned();
-    if is_cut {
-        let identity = Keys::new(context.memory, context.types).identity(&*context.types.load(ty)?, bytes);
-        let mark = identity.map_or_else(|error| error.to_string(), |key| format!("#{:.8}", key.digest().to_string()));
-        text += &format!(" /* {mark} */");
-    }
-    Ok(text)
+    push_key(&plan, context, bytes, false, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A key as text and as JSON; `None` when it cannot be shown.

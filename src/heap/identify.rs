@@ -9,7 +9,7 @@ use crate::map::check::{check, Report, Writing};
 use crate::map::keys::{KeyHash, Keys};
 use crate::map::lookup::{h2, Hasher};
 use crate::map::swiss::Table;
-use crate::map::{GoMap, Parts};
+use crate::map::{Entry, GoMap, Parts};
 use crate::memory::{Memory, MemoryError};
 use crate::reach::reach;
 use crate::session::{MapRef, Session};
@@ -57,7 +57,7 @@ struct Family {
 pub struct Identified {
     /// The type that fits.
     pub ty: TypeId,
-    /// Other types that the same bytes can be a map of.
+    /// Other types that the same bytes can be a map of, the more plausible first.
     pub or: Vec<TypeId>,
 }
 
@@ -162,6 +162,14 @@ impl<'s> Identifier<'s> {
                 fits.extend(types);
             }
         }
+        if fits.len() > 1 {
+            let doubts = |fit: &&Fit| self.open(fit, address).map_or(Ok(u32::MAX), |map| self.doubts(&map, watch));
+            let doubts = fits.iter().map(doubts).collect::<Result<Vec<u32>>>()?;
+            let mut order: Vec<(bool, u32, &Fit)> =
+                fits.iter().zip(doubts).map(|(&fit, doubts)| (self.is_of_shapes(fit), doubts, fit)).collect();
+            order.sort_by_key(|&(of_shapes, doubts, _)| (of_shapes, doubts));
+            fits = order.into_iter().map(|(_, _, fit)| fit).collect();
+        }
         let Some((first, rest)) = fits.split_first() else { return Ok(None) };
         Ok(Some(Identified { ty: first.ty, or: rest.iter().map(|fit| fit.ty).collect() }))
     }
@@ -262,6 +270,70 @@ impl<'s> Identifier<'s> {
             Ok(seen < ENTRIES && agree)
         });
         no_error(walked.map(|()| agree))
+    }
+
+    /// Whether a type is of shapes, which generic code has in place of types and no variable has (`go.shape`,
+    /// src/cmd/compile/internal/noder/reader.go and internal/types/fmt.go, go1.18 to 1.27).
+    fn is_of_shapes(&self, fit: &Fit) -> bool {
+        self.session.types.load(fit.ty).is_ok_and(|ty| ty.name.contains("go.shape."))
+    }
+
+    /// How many of the first keys and values are such as programs seldom have.
+    fn doubts(&self, map: &GoMap<'_>, watch: &dyn Watch) -> Result<u32> {
+        let (mut seen, mut doubts) = (0, 0);
+        map.each(watch, &mut |entry| {
+            for (ty, bytes) in [(&map.key, &entry.key), (&map.elem, &entry.elem)] {
+                doubts += bytes.as_ref().map_or(1, |bytes| self.doubts_of(ty, bytes, MAX_NEST));
+            }
+            doubts += u32::from(self.has_rest(map, entry));
+            seen += 1;
+            Ok(seen < ENTRIES)
+        })?;
+        Ok(doubts)
+    }
+
+    /// Whether something is left in a slot behind an elem: slots are made as zeros.
+    fn has_rest(&self, map: &GoMap<'_>, entry: &Entry<'_>) -> bool {
+        let Shape::Map(ty) = &map.ty.shape else { return false };
+        let MapLayout::Swiss(layout) = &ty.layout else { return false };
+        if layout.key_stride != layout.elem_stride || layout.indirect_key || layout.indirect_elem {
+            return false;
+        }
+        let (from, to) =
+            (entry.elem_address.wrapping_add(map.elem.size), entry.key_address.wrapping_add(layout.key_stride));
+        let rest = self.session.memory.bytes(from, to.saturating_sub(from).min(8) as usize);
+        rest.is_ok_and(|rest| rest.iter().any(|&byte| byte != 0))
+    }
+
+    fn doubts_of(&self, ty: &GoType, bytes: &[u8], nest: usize) -> u32 {
+        let Some(nest) = nest.checked_sub(1) else { return 0 };
+        let word = |at: usize| bytes.get(at..at + 8).map_or(0, LE::read_u64);
+        let part = |offset: u64, id: TypeId| {
+            let Ok(inner) = self.session.types.load(id) else { return 0 };
+            let end = offset.saturating_add(inner.size) as usize;
+            bytes.get(offset as usize..end).map_or(0, |part| self.doubts_of(&inner, part, nest))
+        };
+        // A number with a fraction, as people write them, ends in zero bits; one of any size has no such exponent.
+        let is_usual = |float: f64| float == 0.0 || (1e-100..1e100).contains(&float.abs()) || float.is_infinite();
+        let looks_like_float = |word: u64| word as u32 == 0 && (1e-9..1e15).contains(&f64::from_bits(word).abs());
+        let doubtful = match (&ty.shape, ty.kind) {
+            (_, Kind::Float64) => !is_usual(f64::from_bits(word(0))),
+            (_, Kind::Float32) => bytes.get(..4).is_some_and(|bytes| !is_usual(LE::read_f32(bytes).into())),
+            (_, kind) if (kind.is_signed() || kind.is_unsigned()) && ty.size == 8 => {
+                looks_like_float(word(0)) || self.heap.object(word(0)).is_some()
+            }
+            (_, Kind::String) => {
+                let text = self.session.memory.bytes(word(0), word(8).min(ELEMENTS) as usize).unwrap_or_default();
+                std::str::from_utf8(&text).is_err_and(|error| error.error_len().is_some())
+            }
+            (Shape::Struct(fields), _) => return fields.iter().map(|field| part(field.offset, field.ty)).sum(),
+            (Shape::Array { elem, len }, _) => {
+                let size = self.session.types.load(*elem).map_or(0, |elem| elem.size);
+                return (0..(*len).min(ELEMENTS)).map(|index| part(index.saturating_mul(size), *elem)).sum();
+            }
+            _ => false,
+        };
+        doubtful.into()
     }
 
     /// Whether so many bytes can lie at an address: within one object, or where no object is.

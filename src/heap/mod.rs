@@ -27,6 +27,8 @@ pub struct Span {
     pub count: u32,
     /// Objects below this index are allocated; the others are if their bit is set.
     free_index: u32,
+    /// How often the heap had been swept when this span was, as the runtime counts.
+    sweep: u32,
     /// Whether its objects hold no pointers.
     pub no_scan: bool,
     /// Whether it holds one large object.
@@ -223,6 +225,13 @@ impl Span {
         self.base.saturating_add(self.elem_size.saturating_mul(self.count.into()))
     }
 
+    /// Whether nothing in it was ever freed: `mheap.sweepgen` begins with 0 and grows by 2 with each collection; a span gets
+    /// it when it is made or swept, and 3 more while a processor allocates from it (src/runtime/mheap.go, mcache.go and
+    /// mgcsweep.go, go1.19 to 1.27).
+    pub fn was_never_swept(&self) -> bool {
+        matches!(self.sweep, 0 | 3)
+    }
+
     /// Where the finalizers and other specials of its objects are; they lie outside of the heap.
     pub fn specials(&self, memory: &dyn Memory) -> Vec<Range<u64>> {
         let mut specials = Vec::new();
@@ -258,6 +267,7 @@ fn declared_layout(session: &Session) -> Option<SpanLayout> {
         count: at("nelems")?,
         short: types.load(field("nelems")?.1).ok()?.size == 2,
         alloc_bits: at("allocBits")?,
+        sweep: at("sweepgen")?,
         class: at("spanclass")?,
         state: at("state")?,
         elem_size: at("elemsize")?,
@@ -339,6 +349,7 @@ fn read(memory: &dyn Memory, address: u64, at: &SpanLayout) -> Option<(u8, Span)
             large: class >> 1 == 0,
             large_type: at.large_type.filter(|_| class >> 1 == 0).and_then(word).unwrap_or(0),
             free_index,
+            sweep: bytes.get(at.sweep..at.sweep + 4).map_or(u32::MAX, LE::read_u32),
             alloc_bits: word(at.alloc_bits).unwrap_or(0),
             specials: word(at.specials).unwrap_or(0),
             before: 0,

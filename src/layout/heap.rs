@@ -21,6 +21,8 @@ pub struct SpanLayout {
     pub count: usize,
     pub short: bool,
     pub alloc_bits: usize,
+    /// `sweepgen`, 4 bytes.
+    pub sweep: usize,
     pub class: usize,
     pub state: usize,
     pub elem_size: usize,
@@ -45,6 +47,7 @@ pub fn span(go: (u32, u32)) -> SpanLayout {
         count: 56,
         short: false,
         alloc_bits: 72,
+        sweep: 88,
         class: 98,
         state: 99,
         elem_size: 104,
@@ -54,7 +57,7 @@ pub fn span(go: (u32, u32)) -> SpanLayout {
     match go {
         (1, ..=20) => common,
         // `pinnerBits` came before `sweepgen`.
-        (1, 21) => SpanLayout { class: 106, state: 107, elem_size: 112, specials: 136, ..common },
+        (1, 21) => SpanLayout { sweep: 96, class: 106, state: 107, elem_size: 112, specials: 136, ..common },
         _ => SpanLayout { count: 50, short: true, alloc_bits: 64, large_type: Some(152), ..common },
     }
 }

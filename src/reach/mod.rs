@@ -24,7 +24,7 @@ use crate::session::{MapRef, Session};
 use crate::types::{Location, TypeId, TypeSource};
 use crate::{Error, Result};
 use plan::{LeadKind, PlanId, Plans};
-use roots::Pairs;
+use roots::{Pairs, Root};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,6 +43,8 @@ pub struct Reached {
     /// Its type's plan, and where it hangs.
     plan: PlanId,
     place: Place,
+    /// Whether memory told its type, or that of something on the way.
+    inferred: bool,
     /// How it was found.
     pub found: Found,
     /// `len(m)`.
@@ -54,6 +56,28 @@ pub struct Reached {
     pub bytes: u64,
     /// Classic: overflow buckets. Swiss: tombstones.
     spare: u32,
+}
+
+/// How sure the type of a map is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sure {
+    /// Types lead to it, from a variable or the value of an interface.
+    Proven,
+    /// Of the program's map types only this one fits its keys' hashes and its values.
+    Inferred,
+    /// The most plausible of several that fit.
+    Guessed,
+}
+
+impl Sure {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sure::Proven => "proven",
+            Sure::Inferred => "inferred",
+            Sure::Guessed => "guessed",
+        }
+    }
 }
 
 /// How a map was found.
@@ -200,6 +224,15 @@ impl Reach<'_> {
     /// Other types that a map's bytes can be of as well.
     pub fn or(&self, map: &Reached) -> &[TypeId] {
         self.or.get(&map.address).map_or(&[], |found| &found.or)
+    }
+
+    /// How sure a map's type is.
+    pub fn sure(&self, map: &Reached) -> Sure {
+        match (self.or(map).is_empty(), map.inferred) {
+            (false, _) => Sure::Guessed,
+            (_, true) => Sure::Inferred,
+            _ => Sure::Proven,
+        }
     }
 
     /// What those are called.
@@ -379,7 +412,15 @@ impl<'s> Traversal<'_, 's> {
             let plan = self.found.plans.id(ty);
             let place = self.root(name);
             if self.found.plans.make(plan) {
-                self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
+                self.waiting.push_back(Item {
+                    address,
+                    plan,
+                    first: 0,
+                    count: 0,
+                    doubt: false,
+                    inferred: false,
+                    place,
+                });
             }
         }
         self.run_typed(0)
@@ -395,8 +436,7 @@ impl<'s> Traversal<'_, 's> {
     fn root_step(&mut self, name: impl Into<Box<str>>) -> Place {
         let place = self.root(name);
         let parent = self.found.steps.add(&self.found.plans, place);
-        let lead = self.found.plans.add_lead("", LeadKind::Field);
-        Place { parent, lead, payload: 0 }
+        Place { parent, lead: Plans::UNNAMED, payload: 0 }
     }
 
     /// Visits all that waits: what a type is known of comes first, since untyped words then have less to tell.
@@ -467,7 +507,7 @@ impl<'s> Traversal<'_, 's> {
         self.unreadable += batch.unreadable;
         for (index, survey) in batch.maps {
             let Some(item) = block.get(index as usize) else { continue };
-            self.note_map(item.address, item.plan, item.place, &survey);
+            self.note_map(item.address, item.plan, (item.place, item.inferred), &survey);
         }
         for (index, error) in batch.torn {
             let Some(&Item { address, plan, place, .. }) = block.get(index as usize) else { continue };
@@ -483,7 +523,7 @@ impl<'s> Traversal<'_, 's> {
                 *step = self.found.steps.add(&self.found.plans, item.place);
             }
             let place = Place { parent: *step, lead: child.lead, payload: child.payload };
-            self.take(child, place)?;
+            self.take(child, place, item.inferred || item.plan == UNTYPED)?;
         }
         Ok(batch.large)
     }
@@ -516,7 +556,7 @@ impl<'s> Traversal<'_, 's> {
     }
 
     /// Notes that something is led to, unless it was visited.
-    fn take(&mut self, child: &Child, place: Place) -> Result<()> {
+    fn take(&mut self, child: &Child, place: Place, inferred: bool) -> Result<()> {
         let (address, doubt) = (child.address, child.doubt);
         let (plan, target) = match child.target {
             Target::Untyped => return self.take_untyped(address, place),
@@ -526,7 +566,7 @@ impl<'s> Traversal<'_, 's> {
                 };
                 let child = Child { address: if direct { address } else { data }, spot: None, ..*child };
                 let target = if direct { Target::InPlace(plan) } else { Target::Value(plan) };
-                return self.take(&Child { target, ..child }, place);
+                return self.take(&Child { target, ..child }, place, inferred);
             }
             target @ (Target::Value(plan) | Target::Array(plan, _) | Target::InPlace(plan)) => (plan, target),
             Target::Known(plan) => {
@@ -561,18 +601,19 @@ impl<'s> Traversal<'_, 's> {
                 while first < count {
                     let piece = PIECE.min(count - first);
                     let at = address.wrapping_add(first.wrapping_mul(size));
-                    let item = Item { address: at, plan, first: first as u32, count: piece as u32, doubt, place };
+                    let item =
+                        Item { address: at, plan, first: first as u32, count: piece as u32, doubt, inferred, place };
                     self.waiting.push_back(item);
                     first += piece;
                 }
             }
             Target::InPlace(_) => {
-                self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
+                self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, inferred, place });
             }
             _ => {
                 let new = !(doubt && self.is_other_map(address, plan)?);
                 if new && self.visited.claim(spot(), address, Tag::value(plan), size) {
-                    self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, place });
+                    self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt, inferred, place });
                 }
             }
         }
@@ -625,7 +666,7 @@ impl<'s> Traversal<'_, 's> {
         let head = heap.type_word(object.span);
         let words = ((object.span.elem_size - head) / 8).min(u32::MAX.into()) as u32;
         let address = object.base.saturating_add(head);
-        let item = Item { address, plan: UNTYPED, first: 0, count: words, doubt: true, place };
+        let item = Item { address, plan: UNTYPED, first: 0, count: words, doubt: true, inferred: true, place };
         if self.pairs.is_none() {
             self.untyped.push_back(item);
             return Ok(());
@@ -645,7 +686,7 @@ impl<'s> Traversal<'_, 's> {
                 let target = Target::Array(plan, (object.span.elem_size - head) / size);
                 let child =
                     Child { from: 0, lead: 0, payload: 0, address, spot: None, target, doubt: true, claims: true };
-                return self.take(&child, place);
+                return self.take(&child, place, true);
             }
         }
         self.untyped.push_back(item);
@@ -662,14 +703,14 @@ impl<'s> Traversal<'_, 's> {
         if self.found.plans.make(plan)
             && self.visited.claim(Visited::spot(self.heap, address), address, Tag::value(plan), 0)
         {
-            self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, place });
+            self.waiting.push_back(Item { address, plan, first: 0, count: 0, doubt: false, inferred: true, place });
         }
     }
 
-    fn note_map(&mut self, address: u64, plan: PlanId, place: Place, counts: &visit::Counts) {
+    fn note_map(&mut self, address: u64, plan: PlanId, (place, inferred): (Place, bool), counts: &visit::Counts) {
         let found = self.how;
         let visit::Counts { count, live, capacity, bytes, spare } = *counts;
-        self.found.maps.push(Reached { address, plan, place, found, count, live, capacity, bytes, spare });
+        self.found.maps.push(Reached { address, plan, place, inferred, found, count, live, capacity, bytes, spare });
     }
 
     /// Adds the maps that no type led to.
@@ -680,8 +721,8 @@ impl<'s> Traversal<'_, 's> {
             self.take_untyped(item.address, item.place)?;
         }
         self.run()?;
-        for (name, range) in roots::ranges(self.session, heap, self.watch)? {
-            self.mark(name, range)?;
+        for (root, range) in roots::ranges(self.session, heap, self.watch)? {
+            self.mark(root, range)?;
         }
         self.add_doubtful()?;
         self.how = Found::Candidate;
@@ -715,15 +756,18 @@ impl<'s> Traversal<'_, 's> {
     }
 
     /// Visits what the words of a range of memory lead to.
-    fn mark(&mut self, name: String, range: Range<u64>) -> Result<()> {
+    fn mark(&mut self, root: Root, range: Range<u64>) -> Result<()> {
         const WORDS: u64 = 1 << 17;
-        let place = self.root_step(name);
+        let place = match root {
+            Root::Variables => Place { parent: NONE, lead: Plans::VARIABLES, payload: 0 },
+            Root::Named(name) => self.root_step(name),
+        };
         let mut at = range.start.next_multiple_of(8);
         while at < range.end {
             // One word more, for an interface across the edge.
             let count = (range.end - at).div_ceil(8).min(WORDS);
             let (plan, count) = (UNTYPED, count as u32);
-            self.untyped.push_back(Item { address: at, plan, first: 0, count, doubt: true, place });
+            self.untyped.push_back(Item { address: at, plan, first: 0, count, doubt: true, inferred: true, place });
             at += 8 * u64::from(count);
         }
         self.run()
@@ -749,7 +793,7 @@ impl<'s> Traversal<'_, 's> {
             let (memory, types) = (&*self.session.memory, &self.session.types);
             let Ok(map) = crate::map::GoMap::open_as(memory, types, &parts, address) else { continue };
             let counts = visit::Counts::of(&map, self.watch)?;
-            self.note_map(address, plan, place, &counts);
+            self.note_map(address, plan, (place, true), &counts);
             self.found.or.insert(address, found);
         }
         Ok(())

@@ -63,6 +63,8 @@ pub struct Lead {
 pub enum LeadKind {
     /// Nothing: a variable, a stack.
     Root,
+    /// Words of variables without names: each is known by its address.
+    Words,
     /// A value.
     Field,
     /// The elem of a map's entry whose key is of this type.
@@ -111,13 +113,20 @@ pub struct Plans<'s> {
 }
 
 impl<'s> Plans<'s> {
+    /// The lead to what has no name where it hangs.
+    pub const UNNAMED: u32 = 0;
+    /// The lead to what words of variables without names lead to.
+    pub const VARIABLES: u32 = 1;
+
     pub fn new(types: &'s ProgramTypes) -> Plans<'s> {
+        let unnamed = Lead { text: "".into(), kind: LeadKind::Field };
+        let variables = Lead { text: "variable at ".into(), kind: LeadKind::Words };
         Plans {
             types,
             ids: FxHashMap::default(),
             wanted: Vec::new(),
             plans: Vec::new(),
-            leads: Vec::new(),
+            leads: vec![unnamed, variables],
             leading: FxHashMap::default(),
             dynamics: FxHashMap::default(),
         }

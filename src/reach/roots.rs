@@ -46,28 +46,34 @@ impl Pairs {
     }
 }
 
-/// Ranges of memory whose words may be pointers, with what they are called: variables, stacks, finalizers.
-pub fn ranges(session: &Session, heap: &Heap, watch: &dyn Watch) -> Result<Vec<(String, Range<u64>)>> {
-    let mut roots: Vec<(String, Range<u64>)> = Vec::new();
+/// What a range of memory is whose words may be pointers.
+pub enum Root {
+    /// Package variables, each known by its address.
+    Variables,
+    /// A stack or a finalizer, as it is called.
+    Named(String),
+}
+
+/// Ranges of memory whose words may be pointers: variables, stacks, finalizers.
+pub fn ranges(session: &Session, heap: &Heap, watch: &dyn Watch) -> Result<Vec<(Root, Range<u64>)>> {
+    let mut roots: Vec<(Root, Range<u64>)> = Vec::new();
     for module in session.types.modules() {
         for (range, mask) in [(&module.data.data, module.data.gcdatamask), (&module.data.bss, module.data.gcbssmask)] {
-            for part in pointers(&*session.memory, range, mask) {
-                roots.push((format!("variable at {:#x}", part.start), part));
-            }
+            roots.extend(pointers(&*session.memory, range, mask).into_iter().map(|part| (Root::Variables, part)));
         }
     }
-    roots.extend(stacks(session).unwrap_or_default());
+    roots.extend(stacks(session).unwrap_or_default().into_iter().map(|(name, range)| (Root::Named(name), range)));
     for span in heap.spans() {
         watch.tick(0, 0)?;
         let specials = span.specials(&*session.memory).into_iter();
-        roots.extend(specials.map(|range| (format!("finalizer at {:#x}", range.start), range)));
+        roots.extend(specials.map(|range| (Root::Named(format!("finalizer at {:#x}", range.start)), range)));
     }
     Ok(roots)
 }
 
 /// The runs of words of `range` that its mask says are pointers; all of it when there is no mask for it.
 fn pointers(memory: &dyn Memory, range: &Range<u64>, (address, bits): (u64, u64)) -> Vec<Range<u64>> {
-    /// Words between two pointers of what is taken for one variable.
+    /// Words between two pointers that are looked at in one go.
     const GAP: u64 = 2;
     let words = (range.end.saturating_sub(range.start) / 8).min(bits);
     let Ok(mask) = memory.bytes(address, words.div_ceil(8) as usize) else { return vec![range.clone()] };

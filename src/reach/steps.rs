@@ -69,7 +69,8 @@ pub struct Place {
     pub parent: u32,
     /// Number of a lead, and perhaps [`INDEXED`].
     pub lead: u32,
-    /// Index of the element, address of the map's key, or how often the same lead was followed before.
+    /// Index of the element, address of the map's key or of the variable's word (0 for all of them), or how often the same
+    /// lead was followed before.
     pub payload: u64,
 }
 
@@ -82,7 +83,7 @@ impl Steps {
     pub fn add(&mut self, plans: &Plans<'_>, place: Place) -> u32 {
         let info = plans.lead(place.lead & !INDEXED);
         let plain = place.lead & INDEXED == 0 && info.kind == LeadKind::Field;
-        if plain && info.text.is_empty() {
+        if plain && info.text.is_empty() || info.kind == LeadKind::Words && place.payload == 0 {
             return place.parent;
         }
         let above = self.0.get(place.parent as usize).copied().filter(|above| plain && above.lead == place.lead);
@@ -131,6 +132,7 @@ impl Steps {
                 LeadKind::Field if !is_field => text += &format!("[{}]", step.payload),
                 // The words for other roots than variables have spaces.
                 LeadKind::Root => whole &= !info.text.contains(' '),
+                LeadKind::Words => whole = false,
                 LeadKind::Field => {}
             }
             whole &= !info.text.ends_with(UNTYPED_STEP);
@@ -138,6 +140,9 @@ impl Steps {
                 more if is_field && more >= WRITTEN_OUT => text += &format!("({}×{})", info.text, more + 1),
                 more if is_field => (0..=more).for_each(|_| text += &info.text),
                 _ => text += &info.text,
+            }
+            if info.kind == LeadKind::Words {
+                text += &format!("{:#x}", step.payload);
             }
         }
         match text.len() > MAX_WHOLE {

@@ -1,7 +1,7 @@
 //! One visit: what the words of a value, of a map's entries, or of memory without a type lead to. Many go on at once,
 //! so they change nothing; what they find is taken in afterwards, in order.
 
-use super::plan::{PlanId, Plans, Way, What};
+use super::plan::{LeadKind, PlanId, Plans, Way, What};
 use super::roots::Pairs;
 use super::steps::{Place, INDEXED};
 use super::visited::{Spot, Tag, Visited};
@@ -26,6 +26,8 @@ const LARGE: u64 = 1 << 16;
 /// Something to visit.
 #[derive(Debug, Clone, Copy)]
 pub struct Item {
+    /// Whether its type is not known from a variable on.
+    pub inferred: bool,
     pub address: u64,
     pub plan: PlanId,
     /// Index of the first of `count` elements; one value, or a map, when `count` is 0. For [`UNTYPED`], `count` words.
@@ -345,10 +347,19 @@ impl World<'_> {
         (first, bytes): (u64, &[u8]),
         batch: &mut Batch,
     ) {
-        let child = |address, target| Child {
+        let of_variables = self.plans.lead(item.place.lead & !INDEXED).kind == LeadKind::Words;
+        let child = |at: u64, address, target| Child {
             from: index,
-            lead: item.place.lead,
-            payload: item.place.payload,
+            lead: match (of_variables, item.place.payload) {
+                // What a variable's word leads to has no name there.
+                (true, 1..) => Plans::UNNAMED,
+                _ => item.place.lead,
+            },
+            payload: match (of_variables, item.place.payload) {
+                (true, 0) => at,
+                (true, _) => 0,
+                (false, payload) => payload,
+            },
             address,
             spot: None,
             target,
@@ -357,12 +368,12 @@ impl World<'_> {
         };
         let mut descriptor = None;
         for (i, word) in (first..).zip(bytes.chunks_exact(8).map(LE::read_u64)) {
+            let at = item.address.wrapping_add(8 * i);
             if let Some(descriptor) = descriptor.take().filter(|_| word != 0) {
-                let at = item.address + 8 * i;
-                self.pair(heap, child(at, Target::Dynamic { descriptor, data: word }), word, batch);
+                self.pair(heap, child(at - 8, at, Target::Dynamic { descriptor, data: word }), word, batch);
             }
             if let Some(object) = heap.object(word).filter(|object| !object.span.no_scan) {
-                self.untyped(&object, child(word, Target::Untyped), batch);
+                self.untyped(&object, child(at, word, Target::Untyped), batch);
                 continue;
             }
             descriptor = pairs.descriptor(word);

@@ -256,6 +256,12 @@ pub trait TypeSource: Send + Sync {
         short_name(&ty.name)
     }
 
+    /// A name that no other type of the program has, for one whose usual name is that of several: with its import path, or
+    /// with the address of its descriptor where several functions declare it.
+    fn distinct_name(&self, _ty: &GoType) -> Option<String> {
+        None
+    }
+
     /// Run-time address of a package variable, where variables have names.
     fn variable_address(&self, _name: &str) -> Option<u64> {
         None

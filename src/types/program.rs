@@ -215,6 +215,23 @@ impl TypeSource for ProgramTypes {
         own.unwrap_or_else(|| short_name_by(&ty.name, &|word| self.program.dwarf.as_ref()?.with_package_name(word)))
     }
 
+    fn distinct_name(&self, ty: &GoType) -> Option<String> {
+        let descriptors = self.descriptors().ok()?;
+        let own = ty.descriptor?;
+        let alike = self.type_index().ok()?.of_name(&descriptors.type_name(&descriptors.descriptor(own).ok()?).ok()?);
+        if alike.len() < 2 {
+            return None;
+        }
+        let full = descriptors.full_name(own).ok()?;
+        let is_other = |&other: &u64| other != own && descriptors.full_name(other).is_ok_and(|name| name == full);
+        // DWARF numbers the types that functions declare.
+        match alike.iter().any(is_other) {
+            true if ty.name.contains('·') => Some(ty.name.to_string()),
+            true => Some(format!("{full}@{own:#x}")),
+            false => Some(full),
+        }
+    }
+
     fn variable_address(&self, name: &str) -> Option<u64> {
         self.variable(name).ok().flatten().map(|(address, _)| address)
     }

@@ -119,7 +119,13 @@ impl<'a> Context<'a> {
     }
 
     fn find_dynamic(&self, descriptor: u64) -> Result<Dynamic> {
-        let plan = self.plan(self.types.by_descriptor(descriptor)?)?;
+        let mut plan = self.plan(self.types.by_descriptor(descriptor)?)?;
+        // Predeclared types have names of their own.
+        if plan.name().contains('.') {
+            if let Some(name) = self.types.distinct_name(plan.ty()) {
+                plan = plan.renamed(self.types, &name)?;
+            }
+        }
         let direct = match plan.direct {
             Direct::Yes => true,
             Direct::No => false,

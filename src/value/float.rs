@@ -38,6 +38,16 @@ pub fn special(value: f64) -> Option<&'static [u8]> {
     }
 }
 
+/// The bits of a NaN that is not the one that `math.NaN` gives (src/math/bits.go) or, as a float32, its conversion.
+pub fn unusual_nan64(value: f64) -> Option<u64> {
+    Some(value.to_bits()).filter(|&bits| value.is_nan() && bits != 0x7ff8_0000_0000_0001)
+}
+
+/// See [`unusual_nan64`].
+pub fn unusual_nan32(value: f32) -> Option<u64> {
+    Some(value.to_bits().into()).filter(|&bits| value.is_nan() && bits != 0x7fc0_0000)
+}
+
 /// Rewrites the shortest form `text` (`-12.5`, `1e+16`, `1.25e-7`) by `rule`.
 fn push_finite(out: &mut Vec<u8>, text: &str, rule: Rule) {
     let text = match text.strip_prefix('-') {

@@ -4,11 +4,13 @@
 //! pointers (`&main.T{…}` at any level), the type of a scalar in an interface or behind a pointer where its
 //! literal would have another one (`int64(1)`), bytes as text (`[]byte("…")`), funcs by name.
 
+use super::context::Context;
 use super::float::{self, Rule};
 use super::plan::{FieldPlan, Form, Plan};
 use super::quote;
 use super::sink::{drain_if_full, Drain, Sink};
 use super::time::GoTime;
+use crate::map::keys::Keys;
 use crate::Result;
 use std::fmt::Display;
 use std::io::Write;
@@ -44,18 +46,18 @@ impl<'b> GoSyntax<'b> {
     }
 
     /// Appends keys to `out`: two that differ do not look alike, unless a limit cuts them.
-    pub fn of_key(out: &'b mut Vec<u8>, colour: bool) -> GoSyntax<'b> {
+    fn of_key(out: &'b mut Vec<u8>, colour: bool) -> GoSyntax<'b> {
         GoSyntax { of_key: true, ..GoSyntax::new(out, colour) }
-    }
-
-    /// Whether a limit has cut something short.
-    pub fn is_cut(&self) -> bool {
-        self.cut
     }
 
     /// Appends to `out`, which `drain` empties within long values too.
     pub fn draining(out: &'b mut Vec<u8>, drain: Drain<'b>, colour: bool) -> GoSyntax<'b> {
         GoSyntax { drain: Some(drain), ..GoSyntax::new(out, colour) }
+    }
+
+    /// Whether a limit has cut something short.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     fn put(&mut self, text: &[u8]) {
@@ -105,6 +107,13 @@ impl<'b> GoSyntax<'b> {
         });
     }
 
+    /// In a key, what tells one NaN from another.
+    fn bits_of_nan(&mut self, unusual: Option<u64>) {
+        if let Some(bits) = unusual.filter(|_| self.of_key) {
+            let _ = write!(self.out, " /* {bits:#x} */");
+        }
+    }
+
     fn quoted(&mut self, bytes: &[u8], len: u64) {
         self.paint(Role::Text, |out| quote::push_go_string(out, bytes));
         if bytes.len() as u64 != len {
@@ -149,6 +158,18 @@ impl<'b> GoSyntax<'b> {
     }
 }
 
+/// Appends a key to `out` in Go syntax. Of two keys that a limit cuts to the same text each has its own mark.
+pub fn push_key(plan: &Plan, context: &Context<'_>, bytes: &[u8], colour: bool, out: &mut Vec<u8>) -> Result<()> {
+    let mut sink = GoSyntax::of_key(out, colour);
+    plan.write(context, bytes, &mut sink)?;
+    if sink.cut {
+        let identity = Keys::new(context.memory, context.types).identity(plan.ty(), bytes);
+        let mark = identity.map_or_else(|error| error.to_string(), |key| format!("#{:.8}", key.digest().to_string()));
+        let _ = write!(out, " /* {mark} */");
+    }
+    Ok(())
+}
+
 impl Sink for GoSyntax<'_> {
     fn bool(&mut self, _plan: &Plan, value: bool) {
         self.number(if value { b"true" } else { b"false" });
@@ -166,18 +187,22 @@ impl Sink for GoSyntax<'_> {
 
     fn float32(&mut self, _plan: &Plan, value: f32) {
         self.paint(Role::Number, |out| float::push_f32(out, value, Rule::Go));
+        self.bits_of_nan(float::unusual_nan32(value));
     }
 
     fn float64(&mut self, _plan: &Plan, value: f64) {
         self.paint(Role::Number, |out| float::push_f64(out, value, Rule::Go));
+        self.bits_of_nan(float::unusual_nan64(value));
     }
 
     fn complex64(&mut self, _plan: &Plan, re: f32, im: f32) {
         self.complex(|out| float::push_f32(out, re, Rule::Go), |out| float::push_f32(out, im, Rule::Go));
+        [re, im].into_iter().for_each(|part| self.bits_of_nan(float::unusual_nan32(part)));
     }
 
     fn complex128(&mut self, _plan: &Plan, re: f64, im: f64) {
         self.complex(|out| float::push_f64(out, re, Rule::Go), |out| float::push_f64(out, im, Rule::Go));
+        [re, im].into_iter().for_each(|part| self.bits_of_nan(float::unusual_nan64(part)));
     }
 
     fn string(&mut self, _plan: &Plan, bytes: &[u8], len: u64) {

@@ -40,13 +40,16 @@ impl<'b> Json<'b> {
         self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    /// A float with digits, else `{"$float":"NaN"}`.
-    fn float(&mut self, value: f64, push: impl FnOnce(&mut Vec<u8>)) {
+    /// A float with digits, else `{"$float":"NaN"}`, with its bits if they are not those of `math.NaN`.
+    fn float(&mut self, value: f64, unusual: Option<u64>, push: impl FnOnce(&mut Vec<u8>)) {
         match float::special(value) {
             None => push(self.out),
             Some(name) => {
                 self.put(b"{\"$float\":\"");
                 self.put(name);
+                if let Some(bits) = unusual {
+                    let _ = write!(self.out, "\",\"$bits\":\"{bits:#x}");
+                }
                 self.put(b"\"}");
             }
         }
@@ -105,11 +108,11 @@ impl Sink for Json<'_> {
     }
 
     fn float32(&mut self, _plan: &Plan, value: f32) {
-        self.float(value.into(), |out| float::push_f32(out, value, Rule::Json));
+        self.float(value.into(), float::unusual_nan32(value), |out| float::push_f32(out, value, Rule::Json));
     }
 
     fn float64(&mut self, _plan: &Plan, value: f64) {
-        self.float(value, |out| float::push_f64(out, value, Rule::Json));
+        self.float(value, float::unusual_nan64(value), |out| float::push_f64(out, value, Rule::Json));
     }
 
     fn complex64(&mut self, plan: &Plan, re: f32, im: f32) {

@@ -523,6 +523,11 @@ impl Parser<'_> {
     }
 
     fn named_type(&self, spelling: &str) -> Result<Option<Arc<GoType>>> {
+        // As types are shown that have no other name of their own.
+        if let Some((name, address)) = spelling.rsplit_once("@0x") {
+            let address = u64::from_str_radix(address, 16).ok().filter(|_| !name.is_empty());
+            return address.map(|address| self.types.load(self.types.by_descriptor(address)?)).transpose();
+        }
         let id = match self.types.by_name(spelling)? {
             Some(id) => Some(id),
             None => self.types.by_name(&format!("main.{spelling}"))?,

@@ -22,7 +22,7 @@ mod walk;
 pub use context::{Context, Options, FOLLOW_LIMIT};
 pub use csv::CsvCell;
 pub use demand::{Demand, TextLength};
-pub use gosyntax::GoSyntax;
+pub use gosyntax::{push_key, GoSyntax};
 pub use json::{push_string as push_json_string, Json};
 pub use literal::{example, in_interface, parse_key, unquote, Arena, Overlay};
 pub use pattern::{glob, Filter};

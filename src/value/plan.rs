@@ -80,6 +80,15 @@ impl Plan {
         compile(types, id, 0)
     }
 
+    /// The same plan for a type that has to be called otherwise.
+    pub fn renamed(self: &Arc<Plan>, types: &dyn TypeSource, name: &str) -> Result<Arc<Plan>> {
+        let form = form(types, &self.ty, 0)?;
+        let mut json_name = Vec::new();
+        json::push_string(&mut json_name, name.as_bytes());
+        let (ty, size, direct) = (self.ty.clone(), self.size, self.direct);
+        Ok(Arc::new(Plan { name: name.into(), json_name: json_name.into(), size, form, direct, ty }))
+    }
+
     /// The type.
     pub fn ty(&self) -> &Arc<GoType> {
         &self.ty
