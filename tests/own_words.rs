@@ -60,7 +60,8 @@ const GO: [&str; 27] = [
     "Local",
     "go1.",
 ];
-const GO_NAMES: [&str; 7] = ["runtime.", "reflect.", "sync.", "internal/", "unsafe.Pointer", "interface {", "struct {"];
+const GO_NAMES: [&str; 8] =
+    ["runtime.", "go.shape.", "reflect.", "sync.", "internal/", "unsafe.Pointer", "interface {", "struct {"];
 
 /// A literal that something is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
