@@ -1,6 +1,7 @@
 """What the tests share: the matrix of Go versions, and ways to ask each front end."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT / "core-samples"), str(ROOT / "te
 import build  # noqa: E402  (core-samples/build.py)
 import oracle  # noqa: E402
 import toolchains  # noqa: E402
+
+# A shell starts its background jobs with SIGINT ignored, and so would all be that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GDBINIT = ROOT / "gdbinit"
 #: Versions that run every variant and source in CI; the others run the default build only.
