@@ -10,13 +10,14 @@ use super::sites::{KeyAsked, Site, Sites};
 use super::stack::On;
 use super::{Blocked, Goroutine, SyncKind, SyncState};
 use crate::error::Watch;
+use crate::heap::Heap;
 use crate::map::identity::Key;
 use crate::map::keys::Keys;
 use crate::map::nearby::NearMisses;
 use crate::score::{Clue, Reach};
 use crate::session::Session;
 use crate::types::{Kind, Shape, TypeId, TypeSource};
-use crate::Result;
+use crate::{Error, Result};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Entries whose keys are compared with the others of their maps, and keys compared in all.
@@ -39,6 +40,8 @@ pub struct Clues<'l> {
     /// Lookups that missed and whose goroutines are stuck, by map.
     missed: FxHashMap<u64, Vec<(u64, &'l Lookup)>>,
     compared: u64,
+    /// Read when it is first asked for.
+    heap: Option<Option<Heap>>,
 }
 
 impl<'l> Clues<'l> {
@@ -51,7 +54,7 @@ impl<'l> Clues<'l> {
                 missed.entry(map).or_default().push((goroutine.goid, lookup));
             }
         }
-        Clues { session, leaks, others, missed, compared: 0 }
+        Clues { session, leaks, others, missed, compared: 0, heap: None }
     }
 
     /// The clues of a cluster.
@@ -200,8 +203,9 @@ impl<'l> Clues<'l> {
 
     /// Whether no goroutine has the key of one of these entries but those that wait there: on its stack, or in a small
     /// object that its stack points to. False where a key cannot be looked for.
-    fn keys_are_nowhere_else(&self, held: &[(&Goroutine, &Holder)], watch: &dyn Watch) -> Result<bool> {
-        let memory = &*self.session.memory;
+    fn keys_are_nowhere_else(&mut self, held: &[(&Goroutine, &Holder)], watch: &dyn Watch) -> Result<bool> {
+        let session = self.session;
+        let memory = &*session.memory;
         let mut texts: FxHashSet<Vec<u8>> = FxHashSet::default();
         let mut numbers: FxHashSet<u64> = FxHashSet::default();
         for (_, holder) in held {
@@ -221,6 +225,13 @@ impl<'l> Clues<'l> {
                 || words.windows(2).any(|pair| lengths.contains(&pair[1]) && is_text(pair[0], pair[1]))
         };
         let live = Live::of(self.session, self.leaks.goroutines.all.iter());
+        if self.heap.is_none() {
+            self.heap = Some(match Heap::of(self.session, watch) {
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                heap => heap.ok(),
+            });
+        }
+        let heap = self.heap.as_ref().and_then(Option::as_ref);
         let own: FxHashSet<u64> = held.iter().map(|(goroutine, _)| goroutine.g).collect();
         for (i, goroutine) in self.leaks.goroutines.all.iter().enumerate() {
             if i % 64 == 0 {
@@ -232,13 +243,19 @@ impl<'l> Clues<'l> {
             };
             let end = frames.next_back().map_or(first.end, |last| last.end);
             let words = |at: u64, len: u64| memory.words(at, len as usize / 8).unwrap_or_default();
-            // A number may be anywhere; a text is had only by a pointer that is still used, its length wherever that is.
+            // A number may be anywhere; a text is had only by a pointer that is still used, its length somewhere on the stack.
             let stack = words(first.sp, end.saturating_sub(first.sp));
             let parts = live.parts(goroutine);
             let used = parts.iter().flat_map(|part| words(part.start, part.end.saturating_sub(part.start)));
+            let lengths: Vec<u64> = lengths.iter().copied().filter(|len| stack.contains(len)).collect();
             let has = |word: u64| word > 4096 && lengths.iter().any(|&len| is_text(word, len));
+            let object = |at: u64| match heap.as_ref().and_then(|heap| heap.object(at)) {
+                // What lies behind an object is another's.
+                Some(object) => words(at, (object.base + object.span.elem_size - at).min(MAX_CLOSURE)),
+                None => words(at, MAX_CLOSURE),
+            };
             if stack.iter().any(|word| numbers.contains(word))
-                || used.into_iter().any(|word| has(word) || word > 4096 && is_key(&words(word, MAX_CLOSURE)))
+                || used.into_iter().any(|word| has(word) || word > 4096 && is_key(&object(word)))
             {
                 return Ok(false);
             }

@@ -46,6 +46,11 @@ impl Live {
         // In a call of the kernel or of C nobody counts on the map at the call.
         let mut unmapped = matches!(goroutine.status, RUNNING | SYSCALL);
         for frame in goroutine.stack.frames.iter().filter(|frame| frame.on == On::Goroutine) {
+            // The frame above all others has no variables; what is there is left of goroutines before (`TOPFRAME|NOFRAME,$0-0`,
+            // src/runtime/asm_amd64.s and asm_arm64.s, go1.19 to 1.27).
+            if frame.info.func() == "runtime.goexit" {
+                continue;
+            }
             match self.maps.get(&frame.pc) {
                 Some(Some(map)) if !unmapped && !frame.exact => self.add(frame, map, &mut parts),
                 _ => parts.push(frame.sp..frame.end),
