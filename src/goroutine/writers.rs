@@ -17,8 +17,19 @@ const WRITES: [&str; 3] = ["runtime.mapassign", "runtime.mapdelete", "runtime.ma
 const CLEAR: &str = "runtime.mapclear";
 /// Bytes above a frame in which a call spills its three arguments in registers.
 const SPILLED: u64 = 24;
+/// Where among them the map is: the second argument.
+const SPILLED_MAP: u64 = 8;
 /// Bytes of the frames of one write that are looked at.
 const MAX_WORDS: u64 = 1 << 16;
+
+/// A goroutine inside a write.
+struct Inside {
+    writer: Writer,
+    /// The word where the call keeps its map, if it has spilled it.
+    kept: Option<u64>,
+    /// All words of the write's frames; some may be older than the call.
+    words: FxHashSet<u64>,
+}
 
 /// Finds writers; the stacks are read once, when the first map asks.
 pub struct Writers<'s> {
@@ -28,7 +39,7 @@ pub struct Writers<'s> {
 
 #[derive(Default)]
 struct Found {
-    inside: Vec<(Writer, FxHashSet<u64>)>,
+    inside: Vec<Inside>,
     /// A goroutine that runs, and whose stack cannot be read.
     unread: Option<u64>,
 }
@@ -45,10 +56,14 @@ impl<'s> Writers<'s> {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => return Ok(Writing::NoGoroutines(error.clone())),
         };
-        let writes = found.inside.iter().filter(|(_, words)| words.contains(&map));
-        let writers: Vec<Writer> = writes.map(|(writer, _)| writer.clone()).collect();
+        let writers = |test: &dyn Fn(&&Inside) -> bool| -> Vec<Writer> {
+            found.inside.iter().filter(test).map(|inside| inside.writer.clone()).collect()
+        };
+        let (sure, maybe) = (writers(&|one| one.kept == Some(map)), writers(&|one| one.words.contains(&map)));
         Ok(match found.unread {
-            _ if !writers.is_empty() => Writing::Known(writers),
+            _ if !sure.is_empty() => Writing::Known(sure),
+            _ if maybe.len() > 1 => Writing::OneOf(maybe),
+            _ if !maybe.is_empty() => Writing::Known(maybe),
             Some(goid) => Writing::Unread { goid },
             None => Writing::Nobody,
         })
@@ -72,7 +87,7 @@ fn find(session: &Session, watch: &dyn Watch) -> Result<Found> {
 }
 
 /// The innermost map write on a goroutine's stack, and the words of its frames and of those that it calls.
-fn inside(session: &Session, goroutine: &Goroutine) -> Option<(Writer, FxHashSet<u64>)> {
+fn inside(session: &Session, goroutine: &Goroutine) -> Option<Inside> {
     let is_write = |func: &str| WRITES.iter().any(|write| func.starts_with(write));
     let (frame, line) = goroutine.lines().find(|(_, line)| is_write(&line.func))?;
     let memory = &*session.memory;
@@ -89,5 +104,6 @@ fn inside(session: &Session, goroutine: &Goroutine) -> Option<(Writer, FxHashSet
     }
     let thread = goroutine.thread.filter(|_| matches!(goroutine.status, layout::RUNNING | layout::SYSCALL));
     let (function, clears) = (line.func.to_string(), line.func.starts_with(CLEAR));
-    Some((Writer { goid: goroutine.goid, thread, function, clears }, words))
+    let kept = memory.u64(frame.end.saturating_add(SPILLED_MAP)).ok();
+    Some(Inside { writer: Writer { goid: goroutine.goid, thread, function, clears }, kept, words })
 }

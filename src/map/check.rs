@@ -191,6 +191,8 @@ impl fmt::Display for Writer {
 pub enum Writing {
     /// These goroutines; more than one is a race.
     Known(Vec<Writer>),
+    /// One of these: each has the map's address among the words of its write, and none where the call keeps its map.
+    OneOf(Vec<Writer>),
     /// Nobody was found: no goroutine's stack shows a write to this map.
     Nobody,
     /// Nobody was found, but this goroutine's stack could not be read.
@@ -206,6 +208,10 @@ impl fmt::Display for Writing {
                 let each: Vec<String> = writers.iter().map(Writer::to_string).collect();
                 let race = if writers.len() > 1 { "a race: " } else { "being written: " };
                 write!(f, "{race}{}", each.join("; "))
+            }
+            Writing::OneOf(writers) => {
+                let each: Vec<String> = writers.iter().map(Writer::to_string).collect();
+                write!(f, "being written by one of: {}", each.join("; "))
             }
             Writing::Nobody => {
                 f.write_str("the flag of a writer is set, unknown who: no goroutine's stack shows a write to this map")
@@ -709,14 +715,13 @@ impl Checker<'_, '_> {
     /// half (`evacuate`, src/runtime/map.go: it marks slots of the old bucket and of the new before it moves the keys).
     fn being_written(&mut self, writing: Writing) {
         let mut finding = Finding::new(FindingKind::Writing, writing.to_string());
-        if let Writing::Known(writers) = &writing {
-            match &writers[..] {
-                [writer] => {
-                    finding.severity = Severity::Info;
-                    self.pass(writer.clears);
-                }
-                _ => finding.severity = Severity::Error,
+        match &writing {
+            Writing::Known(writers) if writers.len() > 1 => finding.severity = Severity::Error,
+            Writing::Known(writers) | Writing::OneOf(writers) => {
+                finding.severity = Severity::Info;
+                self.pass(writers.iter().any(|writer| writer.clears));
             }
+            Writing::Nobody | Writing::Unread { .. } | Writing::NoGoroutines(_) => {}
         }
         self.report.findings.push(finding);
     }
