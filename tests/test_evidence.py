@@ -410,6 +410,8 @@ def test_profiles_are_read_as_pprof_reads_them(run):
 
 CASES = ("trailing-space", "unicode-form", "dynamic-type", "pointer-key", "nan-key", "struct-key", "explicit-zero",
          "typed-key", "keyed-mutex")
+#: How a map operation hangs together with a wait, the closest last.
+LINKS = ("caller", "same_func", "decides", "until", "stored", "either", "flow")
 
 
 def named_alike(dump, crash, record, path):
@@ -420,7 +422,7 @@ def named_alike(dump, crash, record, path):
     report = path.read_text().replace("\\", "")
     suspects = [c for c in record["clusters"] if c["class"] != "waiting" and c["sites"] and not c["map_functions"]]
     for cluster in suspects:
-        site = max(cluster["sites"], key=lambda site: ("caller", "same_func", "flow").index(site["link"]))
+        site = max(cluster["sites"], key=lambda site: LINKS.index(site["link"]))
         operation = site["call"]
         operation += f" of {site['map']['expr']} ({site['map_type']})" if site["map"] else ""
         operation += f" with key {site['key_expr']}" if site["key_expr"] else ""
