@@ -63,7 +63,9 @@ def test_stacks_in_a_core_are_the_runtimes_own(version, variant):
     printed = traceback(text)
     goroutines = {g["goid"]: g for g in ask(dump, "goroutines")["goroutines"]}
     still = {goid: g for goid, g in goroutines.items() if g["status"] in ("waiting", "runnable")}
-    assert [goid for goid, g in still.items() if not equal(g, printed[goid])] == []
+    # Of code that a signal interrupted Go 1.19 prints the line of the byte before (src/runtime/traceback.go, tracepc--).
+    inexact = {goid for goid, g in still.items() if version == "1.19" and "runtime.asyncPreempt" in json.dumps(g)}
+    assert [goid for goid, g in still.items() if goid not in inexact and not equal(g, printed[goid])] == []
     # One processor: of the loops all but one wait for it, where a signal interrupted them.
     waiting = [goroutines[goid] for goid in of["preempted"] if goid in still]
     assert len(waiting) >= 2
